@@ -1,0 +1,111 @@
+# Copyright (c) 2026, the dsr.layer2 authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules
+
+# The working tree is imported from where "setup" links it, never from a person's own collections.
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache/collections
+export ANSIBLE_HOME := $(CURDIR)/.cache/ansible
+unexport PYTHONPATH
+
+VENV := .venv/bin
+STAMPS := .cache/stamps
+TOOLS := tests/tools
+PARTS := setup lint sanity unit dataplane molecule
+
+##@ See it work
+
+.PHONY: help
+help: ## This list
+	@awk -F ':.*## ' '/^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@printf '\nunit, dataplane, molecule and sanity take more arguments in ARGS, such as: make unit ARGS="-k schedule"\n'
+
+.PHONY: demo
+demo: $(STAMPS)/packages-demo $(STAMPS)/venv-demo $(STAMPS)/link ## Raise the lab in namespaces and show Direct Server Return in it (root)
+	@$(VENV)/python demo/demo.py $(ARGS)
+
+.PHONY: demo-down
+demo-down: ## Take the lab of the demo away
+	@if [ -x $(VENV)/python ]; then $(VENV)/python demo/demo.py --down; else echo "There is no lab: nothing was set up."; fi
+
+##@ Test
+
+.PHONY: test
+test: ## Every part below, in this order; stops at the first that fails
+	@$(or $(PYTHON),python3) $(TOOLS)/run_parts.py $(PARTS)
+
+.PHONY: setup
+setup: $(STAMPS)/packages-test $(STAMPS)/venv-test $(STAMPS)/link ## What the tests need: Debian packages, .venv, the import path
+
+.PHONY: lint
+lint: setup ## Formatting, types, YAML, shell, documentation, changelog, and the archive as a registry would judge it
+	$(TOOLS)/lint.sh
+
+.PHONY: sanity
+sanity: setup ## ansible-test sanity, with no ignore list
+	$(TOOLS)/sanity.sh $(ARGS)
+
+.PHONY: unit
+unit: setup ## Logic without a kernel: no root, no network
+	$(VENV)/pytest tests/unit $(ARGS)
+
+.PHONY: dataplane
+dataplane: setup require-root ## Real packets through real rules, in network namespaces (root)
+	$(VENV)/pytest tests/dataplane $(ARGS)
+
+.PHONY: molecule
+molecule: setup require-root ## Roles and playbooks on systemd machines in containers, with a reboot (root)
+	PATH=$(CURDIR)/$(VENV):$$PATH MOLECULE_GLOB='molecule/*/molecule.yml' $(VENV)/molecule test --all $(ARGS)
+
+##@ Work on it
+
+.PHONY: format
+format: $(STAMPS)/venv-test ## Let ruff put the Python files in form
+	$(VENV)/ruff check --fix
+	$(VENV)/ruff format
+
+.PHONY: build
+build: $(STAMPS)/venv-demo ## The archive to publish, in .cache/dist
+	cd "$$($(VENV)/python $(TOOLS)/checkout.py)" && $(CURDIR)/$(VENV)/ansible-galaxy collection build --force --output-path $(CURDIR)/.cache/dist
+
+.PHONY: pins
+pins: ## Renew requirements/constraints.txt from what the registry has now
+	$(TOOLS)/setup.sh pins
+
+.PHONY: clean
+clean: ## Remove .venv and .cache, all but the lab's image
+	rm -rf .venv .cache .ansible .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+.PHONY: require-root
+require-root:
+	@[ "$$(id -u)" = 0 ] || { echo "This part makes network namespaces and mounts: it needs root." >&2; exit 1; }
+
+# Each stamp is as old as the last time that its set-up was done with these lists.
+$(STAMPS):
+	mkdir -p $@
+
+$(STAMPS)/packages-demo: requirements/packages-demo.txt | $(STAMPS)
+	$(TOOLS)/setup.sh packages $^
+	@touch $@
+
+$(STAMPS)/packages-test: requirements/packages-demo.txt requirements/packages-test.txt | $(STAMPS)
+	$(TOOLS)/setup.sh packages $^
+	@touch $@
+
+$(STAMPS)/venv-demo: requirements/demo.txt requirements/constraints.txt | $(STAMPS)
+	$(TOOLS)/setup.sh venv $<
+	@touch $@
+
+$(STAMPS)/venv-test: requirements/test.txt requirements/demo.txt meta/ee-requirements.txt requirements/constraints.txt | $(STAMPS)
+	$(TOOLS)/setup.sh venv $<
+	@touch $@
+
+$(STAMPS)/link: $(TOOLS)/setup.sh | $(STAMPS)
+	$(TOOLS)/setup.sh link
+	@touch $@

@@ -1,0 +1,197 @@
+# Copyright (c) 2026, the dsr.layer2 authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From the inventory to what each host is asked for: pools for load balancers, addresses for backends.
+
+They run on the controller before any host is touched, and check with the code that the modules use.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+from typing import Any, Callable, Iterable, Mapping, Optional, Sequence
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.dsr.layer2.plugins.module_utils.common.errors import ConfigError
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr import model
+
+Vips = Sequence[Mapping[str, Any]]
+HostVars = Mapping[str, Mapping[str, Any]]
+
+# The place of a backend in an error's path
+_PLACE = re.compile(r"dsr_vips\[(?P<vip>\d+)\]\.backends\[(?P<backend>\d+)\]")
+
+
+def _given(variables: Mapping[str, Any], key: str) -> str:
+    """A variable as text; '' when it is not set. Surveys send '' for what nobody filled in."""
+    value = variables.get(key)
+    return "" if value is None else str(value).strip()
+
+
+def _is_address(text: str, version: int) -> bool:
+    try:
+        return ip_address(text).version == version
+    except ValueError:
+        return False
+
+
+def _version(vip: Mapping[str, Any]) -> int:
+    """The family that the backends of this VIP need; what is no address at all is reported elsewhere."""
+    return 6 if _is_address(str(vip.get("address")), 6) else 4
+
+
+def _takes_all(vip: Any) -> bool:
+    """Whether this VIP takes every host of dsr_backends."""
+    return isinstance(vip, Mapping) and vip.get("backends") is None
+
+
+def _address(host: str, variables: Mapping[str, Any], version: int) -> Optional[str]:
+    """The address at which load balancers reach a host, or None when it is not known."""
+    declared = _given(variables, "dsr_backend_address")
+    if declared:
+        if not any(_is_address(declared, family) for family in (4, 6)):
+            raise ConfigError(f"dsr_backend_address of the host {host}", f"{declared!r} is not an IP address")
+        if _is_address(declared, version):
+            return declared
+    facts = variables.get("ansible_facts") or {}
+    return (facts.get(f"default_ipv{version}") or {}).get("address") or _only_address(facts, version)
+
+
+def _only_address(facts: Mapping[str, Any], version: int) -> Optional[str]:
+    """The address of a host that has no default route, as on an isolated segment, and but one address."""
+    found = []
+    for name in facts.get("interfaces") or ():
+        nic = facts.get(str(name).replace("-", "_")) or {}
+        if nic.get("type") == "loopback":
+            continue  # that is where the VIPs are
+        if version == 6:
+            found += [entry["address"] for entry in nic.get("ipv6", ()) if entry.get("scope") == "global"]
+        else:
+            found += [entry["address"] for entry in (nic.get("ipv4"), *nic.get("ipv4_secondaries", ())) if entry]
+    return found[0] if len(found) == 1 else None
+
+
+def _weight(host: str, variables: Mapping[str, Any]) -> int:
+    weight = _given(variables, "dsr_backend_weight") or "1"
+    if not re.fullmatch(r"\d{1,5}", weight) or int(weight) > model.MAX_WEIGHT:
+        raise ConfigError(
+            f"dsr_backend_weight of the host {host}", f"{weight!r} is not a weight; use 0 to {model.MAX_WEIGHT}"
+        )
+    return int(weight)
+
+
+def _backend(host: str, variables: Mapping[str, Any], version: int) -> dict[str, Any]:
+    """A host of dsr_backends as an entry of a pool."""
+    address = _address(host, variables, version)
+    if address is None:
+        raise ConfigError(
+            f"the host {host} of dsr_backends",
+            f"its IPv{version} address is not known, and a pool without it would be a smaller one: it may be "
+            "unreachable, or have no default route and several addresses. Set dsr_backend_address for it",
+        )
+    return {"address": address, "name": host, "weight": _weight(host, variables)}
+
+
+def _complete(vip: Any, hosts: Sequence[str], hostvars: HostVars) -> Any:
+    if not _takes_all(vip):
+        return vip
+    return {**vip, "backends": [_backend(host, hostvars[host], _version(vip)) for host in hosts]}
+
+
+def _checked_list(vips: Any) -> Sequence[Any]:
+    if isinstance(vips, (str, Mapping)) or not isinstance(vips, Sequence):
+        raise ConfigError("dsr_vips", f"must be a list of VIPs, not {vips!r}")
+    return vips
+
+
+def _completed(vips: Any, hosts: Sequence[str], hostvars: HostVars) -> list[dict[str, Any]]:
+    given = _checked_list(vips)
+    if not hosts and any(map(_takes_all, given)):
+        raise ConfigError(
+            "dsr_backends", "the group has no hosts, and a VIP without 'backends' takes all of them; check the inventory"
+        )
+    completed = [_complete(vip, hosts, hostvars) for vip in given]
+    try:
+        model.parse_vips(completed, "dsr_vips")
+    except ConfigError as error:
+        place = _PLACE.match(error.path)
+        if place is None or not _takes_all(given[int(place["vip"])]):
+            raise
+        # The user wrote no such list: the entry was made from a host.
+        raise ConfigError(f"{error.path} (the host {hosts[int(place['backend'])]})", error.problem) from None
+    return completed
+
+
+def pools(vips: Any, hosts: Sequence[str], hostvars: HostVars) -> list[dict[str, Any]]:
+    """The VIPs, each with its whole pool."""
+    return _told(lambda: _completed(vips, hosts, hostvars))
+
+
+def pools_problem(vips: Any, hosts: Sequence[str], hostvars: HostVars) -> str:
+    """Why the VIPs can't be configured, or ''."""
+    try:
+        _completed(vips, hosts, hostvars)
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+def hosts_without_address(vips: Any, hosts: Sequence[str], hostvars: HostVars) -> list[str]:
+    """The hosts whose address some VIP needs and nobody knows yet."""
+
+    def ask() -> list[str]:
+        versions = {_version(vip) for vip in _checked_list(vips) if _takes_all(vip)}
+        return [host for host in hosts if any(_address(host, hostvars[host], version) is None for version in versions)]
+
+    return _told(ask)
+
+
+def vips_of_host(vips: Vips, host: str, hostvars: HostVars) -> list[str]:
+    """The addresses that a backend holds on its loopback: of the VIPs whose pools it is in."""
+
+    def ask() -> list[str]:
+        variables = hostvars[host]
+        facts = variables.get("ansible_facts") or {}
+        # All of them: a pool may name a host by the address of its second NIC.
+        own = {str(address) for version in (4, 6) for address in facts.get(f"all_ipv{version}_addresses") or ()}
+        own.update(filter(None, (_address(host, variables, version) for version in (4, 6))))
+        if not own:
+            raise ConfigError(f"the host {host}", "its addresses are not known; gather its facts first")
+        mine = {ip_address(address.split("%", 1)[0]) for address in own}
+        held = (
+            str(ip_address(str(vip["address"])))
+            for vip in vips
+            if any(ip_address(str(backend["address"])) in mine for backend in vip["backends"])
+        )
+        return list(dict.fromkeys(held))
+
+    return _told(ask)
+
+
+def vip_defaults(vips: Iterable[Mapping[str, Any]], interface: str = "") -> list[dict[str, Any]]:
+    """The VIPs with the NIC of this load balancer where they name none themselves."""
+    nics = dict.fromkeys(("interface", "backend_interface"), interface) if interface else {}
+    return [{**nics, **{key: value for key, value in vip.items() if value not in (None, "")}} for vip in vips]
+
+
+def _told(ask: Callable[[], Any]) -> Any:
+    """The answer; a problem in the user's data as the error that Ansible shows."""
+    try:
+        return ask()
+    except ConfigError as error:
+        raise AnsibleFilterError(str(error)) from error
+
+
+class FilterModule:
+    """The filters of this file."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {
+            "hosts_without_address": hosts_without_address,
+            "pools": pools,
+            "pools_problem": pools_problem,
+            "vip_defaults": vip_defaults,
+            "vips_of_host": vips_of_host,
+        }

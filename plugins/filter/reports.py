@@ -1,0 +1,250 @@
+# Copyright (c) 2026, the dsr.layer2 authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the hosts returned, as text for a person: the table of `status`, the findings of `verify`."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence
+
+Vip = Mapping[str, Any]
+HostVars = Mapping[str, Mapping[str, Any]]
+
+# A compared option of a VIP, as it is without the user's saying anything
+_DEFAULTS = {"protocol": "tcp", "scheduler": "source_hash"}
+
+
+def _service(vip: Vip) -> str:
+    return f"{vip['address']} {vip['protocol']} {','.join(map(str, vip.get('ports') or ())) or 'all ports'}"
+
+
+def _amount(number: float, unit: str = "") -> str:
+    """A number of at most five characters with its unit: 812, 3.4 k, 12.0 MB."""
+    for prefix in ("", "k", "M", "G", "T"):
+        if number < 1000 or prefix == "T":
+            break
+        number /= 1000
+    return f"{number:.1f} {prefix}{unit}" if prefix else f"{number:.0f} {unit}".strip()
+
+
+def _label(backend: Mapping[str, Any]) -> str:
+    return f"{backend['name']} ({backend['address']})" if backend.get("name") else str(backend["address"])
+
+
+def status_table(vips: Sequence[Vip]) -> list[str]:
+    """The lines of a table of VIPs, as nft_dsr_vip_info returns them, no wider than 80 columns."""
+    lines: list[str] = []
+    for vip in vips:
+        health = "in sync" if vip["in_sync"] else "DIFFERS FROM ITS CONFIGURATION"
+        lines += [
+            *([""] if lines else []),
+            f"{vip['name']}: {_service(vip)}, {vip['scheduler']}, {health}",
+            f"  {'backend':<36}{'state':<7}{'weight':>6}{'flows':>8}{'packets':>9}{'bytes':>10}",
+        ]
+        lines += [
+            f"  {_label(backend):<36}{backend['state']:<7}{backend['weight']:>6}{_amount(backend['flows']):>8}"
+            f"{_amount(backend['packets']):>9}{_amount(backend['bytes'], 'B'):>10}"
+            for backend in vip["backends"]
+        ]
+        lines += [f"  ! {difference}" for difference in vip.get("differences", ())]
+    return lines or ["No VIP is configured."]
+
+
+def _first_port(vip: Vip) -> int:
+    """The port to probe; 0 where the VIP takes all ports and none can be named."""
+    ports = vip.get("ports") or ["0"]
+    return int(str(ports[0]).partition("-")[0])
+
+
+def probes(vips: Iterable[Vip], protocols: Sequence[str], each_backend: bool = False) -> list[dict[str, Any]]:
+    """What to probe: each VIP once, or each backend in service of each VIP through its MAC."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for vip in vips:
+        port = _first_port(vip)
+        if not port or vip["protocol"] not in protocols:
+            continue
+        probe = {
+            "vip": vip["name"],
+            "address": vip["address"],
+            "protocol": vip["protocol"],
+            "port": port,
+            "label": f"the VIP {vip['name']} ({vip['address']} {vip['protocol']} {port})",
+        }
+        if not each_backend:
+            found[vip["address"], vip["protocol"], port] = probe
+            continue
+        for backend in vip["backends"]:
+            # One that drains or is down may well be under maintenance.
+            if backend["state"] == "up" and backend["weight"] and backend.get("mac"):
+                label = f"{_label(backend)} for {probe['label']}"
+                found[vip["address"], vip["protocol"], port, backend["mac"]] = {
+                    **probe,
+                    "through": backend["mac"],
+                    "interface": vip.get("backend_interface") or vip.get("interface"),
+                    "label": label,
+                }
+    return list(found.values())
+
+
+class _Run:
+    """What the hosts of a run of `verify` have registered, by group."""
+
+    def __init__(self, hostvars: HostVars, groups: Mapping[str, Sequence[str]]) -> None:
+        self._hostvars = hostvars
+        self._groups = groups
+
+    def _registered(self, group: str, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """The hosts of a group that were asked something, each with its answer."""
+        for host in self._groups.get(group, ()):
+            answer = self._hostvars[host].get(name)
+            if isinstance(answer, Mapping) and not answer.get("skipped"):
+                yield host, answer
+
+    def variable(self, host: str, name: str, default: Any) -> Any:
+        value = self._hostvars[host].get(name)
+        return default if value in (None, "") else value
+
+    def unasked(self) -> list[str]:
+        """The hosts at both ends that did not take part: unreachable, or outside the limit."""
+        asked = {host for host, _ in self.load_balancers()} | {host for host, _ in self.backends()}
+        both = [*self._groups.get("dsr_load_balancers", ()), *self._groups.get("dsr_backends", ())]
+        return [host for host in both if host not in asked]
+
+    def load_balancers(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        return self._registered("dsr_load_balancers", "__dsr_seen_vips")
+
+    def neighbours(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        return self._registered("dsr_load_balancers", "__dsr_seen_neighbours")
+
+    def backends(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        return self._registered("dsr_backends", "__dsr_seen_loopback")
+
+    def probes(self, group: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Every single probe of the hosts of a group."""
+        for host, answer in self._registered(group, "__dsr_seen_probes"):
+            for result in answer.get("results", ()):
+                yield host, result
+
+
+def _complaint(answer: Mapping[str, Any]) -> str:
+    return str(answer.get("msg") or "")
+
+
+def _differences(wanted: Vip, seen: Vip) -> list[str]:
+    """In what a VIP on a load balancer is not what dsr_vips says."""
+    differences = [
+        f"{option} is {seen.get(option)}, not {wanted.get(option) or default}"
+        for option, default in {"address": None, **_DEFAULTS}.items()
+        if str(seen.get(option)) != str(wanted.get(option) or default)
+    ]
+    theirs = sorted(str(backend["address"]) for backend in seen["backends"])
+    ours = sorted(str(backend["address"]) for backend in wanted["backends"])
+    if theirs != ours:
+        differences.append(f"its backends are {', '.join(theirs)}, not {', '.join(ours)}")
+    return differences
+
+
+def _of_load_balancers(run: _Run, wanted: Sequence[Vip]) -> Iterator[str]:
+    names = {vip["name"]: vip for vip in wanted}
+    for host, answer in run.load_balancers():
+        if "vips" not in answer:
+            yield f"{host}: {_complaint(answer)}"
+            continue
+        seen = {vip["name"]: vip for vip in answer["vips"]}
+        for name, vip in names.items():
+            if name not in seen:
+                yield f"{host}: the VIP {name} of dsr_vips is not configured; run dsr.layer2.site"
+                continue
+            for difference in _differences(vip, seen[name]):
+                yield f"{host}: the VIP {name} differs from dsr_vips: {difference}; run dsr.layer2.site"
+        for name, vip in seen.items():
+            if name not in names and str(run.variable(host, "load_balancer_purge", True)).lower() not in ("false", "no"):
+                yield f"{host}: the VIP {name} is configured and not in dsr_vips; run dsr.layer2.site to remove it"
+            if not vip["in_sync"]:
+                what = "; ".join(vip.get("differences", ())) or "the kernel has something else"
+                yield f"{host}: the VIP {name} is not in force as configured ({what}); run dsr.layer2.site"
+
+
+def _of_neighbours(run: _Run) -> Iterator[str]:
+    known = {
+        backend["mac"]: backend.get("name") or backend["address"]
+        for _, answer in run.load_balancers()
+        for vip in answer.get("vips", ())
+        for backend in vip["backends"]
+        if backend.get("mac")
+    }
+    for host, answer in run.neighbours():
+        if "answers" not in answer:
+            yield f"{host}: {_complaint(answer)}"
+        for entry in answer.get("answers", ()):
+            for mac in entry["macs"]:
+                who = (
+                    f"its backend {known[mac]}: ARP is not suppressed there"
+                    if mac in known
+                    else "another host: two hosts must not hold one address"
+                )
+                yield f"{host}: {mac} answers ARP for the VIP {entry['address']} as well. That is {who}"
+
+
+def _of_backends(run: _Run) -> Iterator[str]:
+    for host, answer in run.backends():
+        if "vips" not in answer:
+            yield f"{host}: {_complaint(answer)}"
+        for problem in answer.get("problems", ()):
+            yield f"{host}: {problem}"
+
+
+def _of_probes(run: _Run) -> Iterator[str]:
+    for group in ("dsr_clients", "dsr_load_balancers"):
+        for host, result in run.probes(group):
+            if _complaint(result):
+                through = "" if group == "dsr_clients" else "is a service listening there? "
+                yield f"{host}: {result['item']['label']}: {through}{_complaint(result)}"
+
+
+def _summary(run: _Run) -> Iterator[str]:
+    names = {
+        backend["mac"]: backend.get("name") or backend["address"]
+        for _, answer in run.load_balancers()
+        for vip in answer.get("vips", ())
+        for backend in vip["backends"]
+        if backend.get("mac")
+    }
+    for host, answer in run.load_balancers():
+        for vip in answer.get("vips", ()):
+            up = sum(backend["state"] == "up" and backend["weight"] > 0 for backend in vip["backends"])
+            yield f"{host}: {vip['name']} ({_service(vip)}) has {up} of {len(vip['backends'])} backends in service"
+    for host, answer in run.backends():
+        held = [entry["address"] for entry in answer.get("vips", ())]
+        yield f"{host}: holds {', '.join(held) or 'no VIP'} and leaves ARP for it to the load balancer"
+    tested = False
+    for host, result in run.probes("dsr_clients"):
+        tested = True
+        spread = ", ".join(f"{names.get(entry['mac'], entry['mac'])} {entry['connections']}" for entry in result["backends"])
+        yield f"{host}: {result['item']['label']}: {result['direct']} connections answered directly ({spread})"
+    for host, result in run.probes("dsr_load_balancers"):
+        yield f"{host}: {result['item']['label']}: answers"
+    if not tested:
+        yield "The clients' path was NOT tested: no host of the group dsr_clients took part."
+    unasked = run.unasked()
+    if unasked:
+        yield f"Not checked, as not reached or outside the limit: {', '.join(unasked)}"
+
+
+def verification(wanted: Sequence[Vip], hostvars: HostVars, groups: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """The findings of `verify`: problems, and a summary to read when there are none."""
+    run = _Run(hostvars, groups)
+    problems = [
+        *_of_load_balancers(run, wanted),
+        *_of_neighbours(run),
+        *_of_backends(run),
+        *_of_probes(run),
+    ]
+    return {"problems": problems, "summary": [] if problems else list(_summary(run))}
+
+
+class FilterModule:
+    """The filters of this file."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"probes": probes, "status_table": status_table, "verification": verification}

@@ -1,0 +1,167 @@
+# Copyright (c) 2026, the dsr.layer2 authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""ARP on one NIC: who answers for an address, and telling the segment about our own.
+
+We ask by our own frames and do not read the kernel's neighbour table: its entries may be stale, hold
+one MAC where two hosts answer, and none for an address that this host owns itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Interface
+from typing import Optional
+
+from . import bpf
+from .errors import ConfigError, HostError
+from .iproute import Iproute, Link
+from .packet import (
+    ARP_REPLY,
+    ARP_REQUEST,
+    BROADCAST_MAC,
+    ETHERTYPE_ARP,
+    ZERO_MAC,
+    Arp,
+    Ethernet,
+    is_station,
+    mac_to_bytes,
+    mac_to_text,
+)
+from .packet_socket import PacketSocket, ethernet_link
+
+# Broadcasts are sent in bursts of this size with a gap between them, which answers are read in:
+# switches and small hosts drop long bursts.
+_BURST = 64
+_GAP = 0.005
+_SEND_LIMIT = 2.0  # seconds for one frame to find room in the NIC's queue
+_NOBODY = IPv4Address("0.0.0.0")
+
+
+def resolve(
+    interface: str,
+    addresses: Iterable[str],
+    timeout: float = 1.0,
+    attempts: int = 3,
+    settle: float = 0.0,
+    iproute: Optional[Iproute] = None,
+) -> dict[str, frozenset[str]]:
+    """Every MAC that answers ARP for each of the IPv4 ``addresses`` on the segment of ``interface``.
+
+    An address that nobody answers for is absent. All are asked at once; those that stay silent are
+    asked again every ``timeout`` seconds, ``attempts`` times in all. Returns as soon as each has an
+    answer, or ``settle`` seconds after that, which leaves time for a second host to answer for an
+    address that the first one has too. This host does not answer itself: for an address of its own,
+    the answers are those of the others.
+    """
+    iproute = iproute or Iproute()
+    targets = [_ipv4(f"addresses[{index}]", text) for index, text in enumerate(dict.fromkeys(addresses))]
+    link = _arp_link(iproute, interface)
+    own_macs = {mac_to_bytes(other.mac) for other in iproute.links().values() if other.mac}
+    held = _held(iproute, interface)
+    requests = {target: _request(link, _sender_for(target, held), target) for target in targets}
+    answers: dict[IPv4Address, set[bytes]] = {}
+    if not requests:
+        return {}
+
+    def listen(until: float) -> None:
+        """Take in answers until ``until``, or until there is one for every address."""
+        while len(answers) < len(requests) and channel.wait(until):
+            _collect(channel, requests, own_macs, answers)
+            if time.monotonic() >= until:
+                return
+
+    with PacketSocket(link, ETHERTYPE_ARP, bpf.arp_replies()) as channel:
+        for _attempt in range(attempts):
+            silent = [target for target in requests if target not in answers]
+            for start in range(0, len(silent), _BURST):
+                for target in silent[start : start + _BURST]:
+                    channel.send(requests[target], time.monotonic() + _SEND_LIMIT)
+                listen(time.monotonic() + _GAP)
+            listen(time.monotonic() + timeout)
+            if len(answers) == len(requests):
+                break
+        until = time.monotonic() + settle
+        while answers and settle > 0 and channel.wait(until):
+            _collect(channel, requests, own_macs, answers)
+            if time.monotonic() >= until:
+                break
+    return {str(target): frozenset(map(mac_to_text, answers[target])) for target in requests if target in answers}
+
+
+def announce(interface: str, addresses: Iterable[str], iproute: Optional[Iproute] = None) -> None:
+    """Tell the segment of ``interface`` that the IPv4 ``addresses`` are at its MAC (gratuitous ARP).
+
+    Both forms are sent, since hosts differ in which one they heed: the request of an announcement
+    (RFC 5227) and the unasked reply.
+    """
+    own = [_ipv4(f"addresses[{index}]", text) for index, text in enumerate(dict.fromkeys(addresses))]
+    link = _arp_link(iproute or Iproute(), interface)
+    mac = mac_to_bytes(link.mac)
+    with PacketSocket(link, ETHERTYPE_ARP, bpf.nothing()) as channel:
+        for address in own:
+            for packet in (
+                Arp(ARP_REQUEST, mac, address, ZERO_MAC, address),
+                Arp(ARP_REPLY, mac, address, BROADCAST_MAC, address),
+            ):
+                frame = Ethernet(BROADCAST_MAC, mac, ETHERTYPE_ARP, packet.pack())
+                channel.send(frame.pack(), time.monotonic() + _SEND_LIMIT)
+
+
+def source_for(interface: str, target: IPv4Address, iproute: Optional[Iproute] = None) -> Optional[IPv4Address]:
+    """An address of ``interface`` on the same network as ``target``, and not ``target`` itself."""
+    return _sender_for(target, _held(iproute or Iproute(), interface))
+
+
+def _ipv4(path: str, text: str) -> IPv4Address:
+    try:
+        return IPv4Address(text)
+    except ValueError:
+        raise ConfigError(path, f"'{text}' is not an IPv4 address; ARP is for IPv4 only") from None
+
+
+def _arp_link(iproute: Iproute, interface: str) -> Link:
+    link = ethernet_link(iproute, interface)
+    if "NOARP" in link.flags:
+        raise HostError(f"interface '{interface}' does no ARP (it has the flag NOARP)")
+    return link
+
+
+def _held(iproute: Iproute, interface: str) -> list[IPv4Interface]:
+    return [held.value for held in iproute.addresses(interface) if isinstance(held.value, IPv4Interface)]
+
+
+def _sender_for(target: IPv4Address, held: Iterable[IPv4Interface]) -> Optional[IPv4Address]:
+    return next((own.ip for own in held if target in own.network and own.ip != target), None)
+
+
+def _request(link: Link, sender: Optional[IPv4Address], target: IPv4Address) -> bytes:
+    # Without an address on the target's network we ask with 0.0.0.0 (an ARP probe, RFC 5227): a
+    # foreign sender address would be ignored by hosts that check it, or learnt by those that do not.
+    mac = mac_to_bytes(link.mac)
+    packet = Arp(ARP_REQUEST, mac, sender or _NOBODY, ZERO_MAC, target)
+    return Ethernet(BROADCAST_MAC, mac, ETHERTYPE_ARP, packet.pack()).pack()
+
+
+def _collect(
+    channel: PacketSocket,
+    asked: Iterable[IPv4Address],
+    own_macs: set[bytes],
+    answers: dict[IPv4Address, set[bytes]],
+) -> None:
+    for frame, _when in channel.frames():
+        answer = _answer(frame)
+        if answer is not None and answer.sender_ip in asked and answer.sender_mac not in own_macs:
+            answers.setdefault(answer.sender_ip, set()).add(answer.sender_mac)
+
+
+def _answer(frame: bytes) -> Optional[Arp]:
+    """The ARP reply in ``frame`` if it is one that tells a usable MAC. (The filter saw to it that it came to us.)"""
+    outer = Ethernet.parse(frame)
+    if outer is None or outer.ethertype != ETHERTYPE_ARP:
+        return None
+    packet = Arp.parse(outer.payload)
+    if packet is None or packet.operation != ARP_REPLY or not is_station(packet.sender_mac):
+        return None
+    return packet

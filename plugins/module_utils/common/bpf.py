@@ -1,0 +1,152 @@
+# Copyright (c) 2026, the dsr.layer2 authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Classic BPF programs for packet sockets, so that a busy host's other frames never wake us. Does no I/O.
+
+Offsets are those of a packet socket of type SOCK_RAW: the Ethernet header comes first.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Union
+
+from .packet import (
+    ARP_REPLY,
+    ETHERNET_HEADER,
+    ETHERTYPE_ARP,
+    ETHERTYPE_IPV4,
+    ICMP_UNREACHABLE,
+    PROTOCOL_ICMP,
+)
+
+# Operations (linux/filter.h)
+LOAD_WORD, LOAD_HALF, LOAD_BYTE = 0x20, 0x28, 0x30  # A = packet[k]
+LOAD_HALF_AT_X, LOAD_BYTE_AT_X, LOAD_WORD_AT_X = 0x48, 0x50, 0x40  # A = packet[X + k]
+LOAD_X_HEADER = 0xB1  # X = 4 * (packet[k] & 0xf), the length of an IPv4 header
+JUMP_EQUAL, JUMP_SET = 0x15, 0x45  # A == k, A & k
+RETURN = 0x06
+
+# What the kernel knows about a frame beside its bytes is read at these "offsets".
+ANCILLARY = 0xFFFFF000
+PACKET_TYPE = ANCILLARY + 4
+VLAN_TAG_PRESENT = ANCILLARY + 48
+
+PACKET_HOST = 0  # addressed to this NIC, coming in
+
+_WHOLE_FRAME = 0x40000
+
+_IP = ETHERNET_HEADER
+_ICMP_QUOTED = _IP + 8  # from X = end of the IPv4 header: the header quoted by an ICMP error
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One instruction; the jumps count the instructions to skip."""
+
+    code: int
+    k: int
+    if_true: int = 0
+    if_false: int = 0
+
+
+Program = tuple[Instruction, ...]
+
+
+@dataclass(frozen=True)
+class _Test:
+    """Load something, compare it; when the answer is not ``wanted``, go to the label ``otherwise``."""
+
+    load: Instruction
+    operation: int
+    value: int
+    wanted: bool = True
+    otherwise: str = "drop"
+
+
+def _equal(code: int, where: int, value: int, otherwise: str = "drop") -> _Test:
+    return _Test(Instruction(code, where), JUMP_EQUAL, value, True, otherwise)
+
+
+_Step = Union[str, Instruction, _Test]
+
+
+def _assemble(steps: Sequence[_Step]) -> Program:
+    """Turn tests and labels (plain text) into instructions with counted jumps."""
+    labels: dict[str, int] = {}
+    position = 0
+    for step in steps:
+        if isinstance(step, str):
+            labels[step] = position
+        else:
+            position += 2 if isinstance(step, _Test) else 1
+    program: list[Instruction] = []
+    for step in steps:
+        if isinstance(step, Instruction):
+            program.append(step)
+        elif isinstance(step, _Test):
+            program.append(step.load)
+            skip = labels[step.otherwise] - len(program) - 1
+            program.append(
+                Instruction(step.operation, step.value, 0, skip)
+                if step.wanted
+                else Instruction(step.operation, step.value, skip, 0)
+            )
+    return tuple(program)
+
+
+_ACCEPT: list[_Step] = [Instruction(RETURN, _WHOLE_FRAME)]
+_DROP: list[_Step] = ["drop", Instruction(RETURN, 0)]
+
+
+def _coming_in(ethertype: int) -> list[_Step]:
+    """Only frames to this NIC, without a VLAN tag (those belong to another segment)."""
+    return [
+        _equal(LOAD_BYTE, PACKET_TYPE, PACKET_HOST),
+        _equal(LOAD_BYTE, VLAN_TAG_PRESENT, 0),
+        _equal(LOAD_HALF, 12, ethertype),
+    ]
+
+
+def arp_replies() -> Program:
+    """ARP replies addressed to this NIC."""
+    return _assemble([*_coming_in(ETHERTYPE_ARP), _equal(LOAD_HALF, 20, ARP_REPLY), *_ACCEPT, *_DROP])
+
+
+def replies_from(source: IPv4Address, protocol: int, port: int) -> Program:
+    """IPv4 frames that ``source`` sent from ``port``, and ICMP errors about packets sent to it there."""
+    address = int(source)
+    return _assemble(
+        [
+            *_coming_in(ETHERTYPE_IPV4),
+            # A later fragment has no ports.
+            _Test(Instruction(LOAD_HALF, _IP + 6), JUMP_SET, 0x1FFF, wanted=False),
+            Instruction(LOAD_X_HEADER, _IP),
+            _equal(LOAD_BYTE, _IP + 9, protocol, otherwise="icmp"),
+            _equal(LOAD_WORD, _IP + 12, address),
+            _equal(LOAD_HALF_AT_X, _IP, port),
+            *_ACCEPT,
+            "icmp",
+            _equal(LOAD_BYTE, _IP + 9, PROTOCOL_ICMP),
+            _equal(LOAD_BYTE_AT_X, _IP, ICMP_UNREACHABLE),
+            _equal(LOAD_BYTE_AT_X, _ICMP_QUOTED + 9, protocol),
+            _equal(LOAD_WORD_AT_X, _ICMP_QUOTED + 16, address),
+            # Our own packets have no options, so the quoted header is 20 bytes long.
+            _equal(LOAD_HALF_AT_X, _ICMP_QUOTED + 20 + 2, port),
+            *_ACCEPT,
+            *_DROP,
+        ]
+    )
+
+
+def nothing() -> Program:
+    """Drops everything."""
+    return (Instruction(RETURN, 0),)
+
+
+def encode(program: Program) -> bytes:
+    """The program as an array of the kernel's ``struct sock_filter``, in host byte order."""
+    return b"".join(struct.pack("=HBBI", step.code, step.if_true, step.if_false, step.k) for step in program)

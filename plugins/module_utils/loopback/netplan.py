@@ -1,0 +1,203 @@
+# Copyright (c) 2026, the dsr.layer2 authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""netplan: our addresses in a file of our own, which is tried out in a scratch folder before it is installed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+import re
+import shutil
+import tempfile
+from typing import Iterable, Iterator, Mapping, Optional, Sequence
+
+from ..common.errors import HostError
+from ..common.iproute import IPAddress, Link
+from . import match
+from .host import Host
+from .model import host_interface
+from .persisted import SECTIONS, NetplanId, netplan_addresses, netplan_text, network_addresses
+from .plan import FileState, Refresh, Wanted
+
+_FOLDERS = ("/etc/netplan", "/run/netplan", "/lib/netplan", "/usr/lib/netplan")
+_RENDERED = "/run/systemd/network"
+_MODE = 0o600  # netplan's files may hold secrets; it complains about any that others can read
+_LOOPBACK = NetplanId("ethernets", "lo")
+
+
+class Netplan:
+    """netplan of a host, and the one file in which it has our addresses."""
+
+    name = "netplan"
+
+    def __init__(self, host: Host, file: str) -> None:
+        self._host = host
+        self.file = file
+
+    @property
+    def installed(self) -> bool:
+        return self._host.find("netplan") is not None
+
+    @property
+    def in_charge(self) -> bool:
+        """Whether netplan configures this host, by at least one file that is not ours."""
+        return self.installed and any(self._host.own_file(path) is None for path in self._sources())
+
+    def own_addresses(self) -> dict[NetplanId, tuple[IPAddress, ...]]:
+        """What our file gives to whom at present."""
+        state = self._host.own_file(self.file)
+        return netplan_addresses(state.text) if state else {}
+
+    def own_device(self, link: Link) -> Optional[NetplanId]:
+        """The device of our file that stands for ``link``, if any."""
+        held = self.own_addresses()
+        if link.loopback:
+            return _LOOPBACK if _LOOPBACK in held else None
+        rendered = self._rendered_now()
+        for device in held:
+            if match.matches(rendered.get(_file_of(device), ""), link):
+                return device
+        return next((device for device in held if device.name == link.name), None)
+
+    def device(self, link: Link) -> Optional[NetplanId]:
+        """What this host's own netplan files call ``link``; None when they do not configure it.
+
+        One that netplan hands to NetworkManager counts as not configured.
+        """
+        with self._scratch(None) as scratch:
+            for name, text in self._render(scratch).items():
+                if name.startswith("10-netplan-") and name.endswith(".network") and match.matches(text, link):
+                    return self._find(scratch, name[len("10-netplan-") : -len(".network")])
+        return _LOOPBACK if link.loopback else None
+
+    def is_exact(self, device: NetplanId, link: Link) -> bool:
+        """Whether ``device`` can be no other interface than ``link``."""
+        with self._scratch(None) as scratch:
+            text = self._render(scratch).get(_file_of(device))
+        return text is None or match.names_only(text, link)
+
+    def wanted(self, device: NetplanId, addresses: Sequence[IPAddress]) -> Wanted:
+        """Our file when ``device`` shall have ``addresses``; netplan itself has checked any change."""
+        held = {**self.own_addresses(), device: tuple(addresses)}
+        text = netplan_text(held)
+        state = self._host.own_file(self.file)
+        if (state.text if state else None) != text:
+            self._try_out(state.text if state else None, text, held)
+        root = ["--root-dir", self._host.root] if self._host.root else []
+        return Wanted(
+            files={self.file: None if text is None else FileState(text, _MODE)},
+            refresh=(Refresh(("netplan", "generate", *root)),),
+            stale=not self._is_rendered(device, addresses),
+        )
+
+    # --- what netplan makes of it --------------------------------------------------------------------
+
+    def _rendered_now(self) -> dict[str, str]:
+        """The .network files that netplan has rendered for the running system."""
+        paths = self._host.glob(f"{_RENDERED}/10-netplan-*.network")
+        return {posixpath.basename(path): self._host.foreign_text(path) or "" for path in paths}
+
+    def _is_rendered(self, device: NetplanId, addresses: Sequence[IPAddress]) -> bool:
+        return set(addresses) <= set(network_addresses(self._rendered_now().get(_file_of(device), "")))
+
+    def _try_out(
+        self, before: Optional[str], after: Optional[str], held: Mapping[NetplanId, Sequence[IPAddress]]
+    ) -> None:
+        """Have netplan render the host's files with ours as it is and as it shall be.
+
+        Nothing but our addresses may differ between the two, and they must be there in the second.
+        """
+        with self._scratch(before) as scratch:
+            old = self._render(scratch)
+        with self._scratch(after) as scratch:
+            new = self._render(scratch)
+        ours = {*held, *self.own_addresses()}
+        files = {_file_of(device) for device in ours}
+        addresses = {address for group in (*held.values(), *self.own_addresses().values()) for address in group}
+        for name in sorted({*old, *new}):
+            if name in files and (name not in old or name not in new):
+                continue  # a device that only our file speaks of, such as lo
+            if _without(old.get(name), addresses) != _without(new.get(name), addresses):
+                raise HostError(
+                    f"{self.file} was not installed: with it, netplan would change more of {name} than our addresses; "
+                    f"choose another 'persist'"
+                )
+        for device, wanted in held.items():
+            there = network_addresses(new.get(_file_of(device), ""))
+            lacking = [str(address) for address in wanted if address not in there]
+            if lacking:
+                raise HostError(
+                    f"{self.file} was not installed: with it, netplan would not give {', '.join(lacking)} on "
+                    f"'{device.name}' to systemd-networkd (NetworkManager as its renderer is not supported yet); "
+                    f"choose another 'persist'"
+                )
+
+    def _sources(self) -> list[str]:
+        """All netplan files of the host; each once, where one folder is a link to another."""
+        found: dict[str, str] = {}
+        for folder in _FOLDERS:
+            for path in self._host.glob(f"{folder}/*.yaml"):
+                found.setdefault(os.path.realpath(self._host.path(path)), path)
+        return sorted(found.values())
+
+    @contextlib.contextmanager
+    def _scratch(self, own: Optional[str]) -> Iterator[str]:
+        """A folder with the host's netplan files and with ``own`` for ours (None: without it)."""
+        folder = tempfile.mkdtemp(prefix="dsr-netplan-")
+        try:
+            texts = {path: self._host.foreign_text(path) for path in self._sources()}
+            texts[self.file] = own
+            for path, text in texts.items():
+                if text is not None:
+                    _write_secret(folder + path, text)
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _render(self, scratch: str) -> dict[str, str]:
+        """What netplan makes of the files in ``scratch``, by file name."""
+        done = self._host.run(["netplan", "generate", "--root-dir", scratch], None)
+        if not done.ok:
+            said = (done.stderr.strip() or done.stdout.strip() or "it printed nothing").replace(scratch, "")
+            raise HostError(f"netplan refuses this host's configuration (nothing was changed): {said[:2000]}")
+        rendered = {}
+        for folder in (_RENDERED, "/run/NetworkManager/system-connections"):
+            for name in sorted(os.listdir(scratch + folder)) if os.path.isdir(scratch + folder) else ():
+                with open(f"{scratch}{folder}/{name}", encoding="utf-8", errors="replace") as handle:
+                    rendered[name] = handle.read()
+        return rendered
+
+    def _find(self, scratch: str, name: str) -> Optional[NetplanId]:
+        """The section of the configuration that has a device of this name."""
+        done = self._host.run(["netplan", "get", "--root-dir", scratch, "all"], None)
+        section = ""
+        for line in done.stdout.splitlines() if done.ok else ():
+            if found := re.fullmatch(r"  ([a-z-]+):", line):
+                section = found.group(1)
+            elif (found := re.fullmatch(r"""    (["']?)(.+?)\1:.*""", line)) and found.group(2) == name:
+                if section in SECTIONS:
+                    return NetplanId(section, name)
+        raise HostError(f"netplan renders '{name}', but 'netplan get' does not say what it is; choose another 'persist'")
+
+
+def _file_of(device: NetplanId) -> str:
+    return f"10-netplan-{device.name}.network"
+
+
+def _without(text: Optional[str], addresses: Iterable[IPAddress]) -> list[str]:
+    """The lines of a rendered file, our addresses left out."""
+    ours = {f"Address={host_interface(address)}" for address in addresses}
+    return [line for line in (text or "").splitlines() if line not in ours]
+
+
+def _write_secret(path: str, text: str) -> None:
+    """A file that only its owner reads, in a folder that is made for it."""
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _MODE)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
+            handle.write(text)
+    except OSError as error:
+        raise HostError(f"netplan's files could not be copied for a trial: {error}") from error

@@ -1,0 +1,52 @@
+# Copyright (c) 2026, the dsr.layer2 authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A unit of our own that puts addresses back at boot, for NICs that nothing else manages."""
+
+from __future__ import annotations
+
+from typing import Optional, Sequence
+
+from ..common.iproute import IPAddress
+from .host import Host
+from .persisted import UNIT, UNIT_FOLDER, device_unit, unit_addresses, unit_text
+from .plan import FileState, Refresh, Wanted
+
+_FILE = f"{UNIT_FOLDER}/{UNIT}"
+_MODE = 0o644
+
+
+class SystemdUnit:
+    """nft-dsr-addresses.service. It is enabled and never started: the module itself sets what is missing now."""
+
+    name = "systemd"
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def own_addresses(self) -> dict[str, tuple[IPAddress, ...]]:
+        state = self._host.own_file(_FILE)
+        return unit_addresses(state.text) if state else {}
+
+    def wanted(self, link: str, addresses: Sequence[IPAddress]) -> Wanted:
+        """The unit when ``link`` shall have ``addresses``, and what enables it."""
+        held = {**self.own_addresses(), link: tuple(addresses)}
+        devices = {name: self._device(name) for name, group in held.items() if group}
+        text = unit_text(self._host.find("ip") or "/usr/sbin/ip", held, [unit for unit in devices.values() if unit])
+        wanted_by = {"multi-user.target": text is not None}
+        for path in self._host.glob(f"{UNIT_FOLDER}/*.device.wants/{UNIT}"):
+            wanted_by[path.split("/")[-2][: -len(".wants")]] = False
+        wanted_by.update({unit: True for unit in devices.values() if unit})
+        return Wanted(
+            files={_FILE: None if text is None else FileState(text, _MODE)},
+            symlinks={f"{UNIT_FOLDER}/{target}.wants/{UNIT}": _FILE if on else None for target, on in wanted_by.items()},
+            refresh=(Refresh(("systemctl", "daemon-reload")),) if self._host.booted_with_systemd else (),
+        )
+
+    def _device(self, link: str) -> Optional[str]:
+        """The device unit of a NIC; None where udev makes none, as in containers: it would be waited for in vain."""
+        if not self._host.booted_with_systemd:
+            return None
+        unit = device_unit(link)
+        done = self._host.run(["systemctl", "show", "--property=ActiveState", "--value", unit], None)
+        return unit if done.ok and done.stdout.strip() == "active" else None

@@ -1,0 +1,79 @@
+# Copyright (c) 2026, the dsr.layer2 authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The argument specifications of a VIP and its backends, and running a module with them."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Optional
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..common.errors import DsrError
+from . import model
+
+
+def backend_arguments() -> dict[str, Any]:
+    return {
+        "address": {"type": "str", "required": True},
+        "name": {"type": "str"},
+        "mac": {"type": "str"},
+        "weight": {"type": "int", "default": 1},
+        "state": {"type": "str", "choices": list(model.BACKEND_STATES), "default": "up"},
+    }
+
+
+def vip_arguments() -> dict[str, Any]:
+    """All options of a VIP but its name and address, which modules require differently."""
+    return {
+        "interface": {"type": "str"},
+        "backend_interface": {"type": "str"},
+        "protocol": {"type": "str", "choices": list(model.PROTOCOLS), "default": "tcp"},
+        "ports": {"type": "list", "elements": "str"},
+        "scheduler": {"type": "str", "choices": list(model.SCHEDULERS), "default": "source_hash"},
+        "backends": {"type": "list", "elements": "dict", "options": backend_arguments()},
+        "require_mac": {"type": "bool", "default": True},
+    }
+
+
+class VipModule(AnsibleModule):
+    """An AnsibleModule whose complaints about a VIP name the place in the user's data.
+
+    Ansible's own check of suboptions says "found in vips -> backends"; the model's check of the same
+    data says "vips[2].backends[0].weight". So when Ansible refuses the arguments, the model is asked
+    first, and Ansible's message is used for what the model has nothing against.
+    """
+
+    def __init__(self, check: Optional[Callable[[dict[str, Any]], Any]] = None, **arguments: Any) -> None:
+        self._check = check
+        self._ready = False
+        super().__init__(supports_check_mode=True, **arguments)
+        self._ready = True
+
+    def fail_json(self, msg: str, **kwargs: Any) -> Any:
+        if not self._ready and self._check is not None:
+            try:
+                self._check(self.params)
+            except DsrError as error:
+                msg = str(error)
+            except Exception:  # pylint: disable=broad-except
+                pass  # the model stumbled over what Ansible refuses; Ansible's message stands
+        return super().fail_json(msg, **kwargs)
+
+
+def vip_options(params: dict[str, Any]) -> dict[str, Any]:
+    """Those of a module's parameters that describe its one VIP."""
+    return {key: params[key] for key in model.VIP_OPTIONS if key in params}
+
+
+def answer(module: AnsibleModule, result: Any, **values: Any) -> None:
+    """End the module with an engine's result."""
+    for warning in result.warnings:
+        module.warn(warning)
+    module.exit_json(
+        changed=result.changed,
+        ruleset=result.ruleset,
+        commands=result.commands,
+        diff=result.diff,
+        **values,
+    )

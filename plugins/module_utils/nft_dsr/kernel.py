@@ -1,0 +1,250 @@
+# Copyright (c) 2026, the dsr.layer2 authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The only place that runs nft: what the kernel has, what a ruleset compiles to, one transaction.
+
+nft prints a rule in its own words, which differ between versions and from what was loaded. So rules are
+compared by the byte code that this very nft makes of them, and elements and declarations by nft's JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Collection, Iterable, Mapping, Optional
+
+from ..common.command import Completed, Runner, find_program, run
+from ..common.errors import CommandError, HostError
+from .table import TABLE, Counter, Hook, KernelChain, KernelMap, KernelTable, Spec, Table, table_text
+
+MINIMUM_VERSION = (1, 0, 2)
+_CHECK_TABLE = "nft_dsr_check"
+# Above this many maps, one listing of the whole table is quicker than one of each map.
+_MAPS_ONE_BY_ONE = 64
+
+_CODE_HEAD = re.compile(r"netdev (\S+) (\S+)((?: \d+)*)\Z")
+_HOOK = re.compile(r"type (\S+) hook (\S+) devices? (.*?) priority ([^;]+); policy (\w+);")
+_PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
+
+
+class Kernel:
+    """nftables of this host."""
+
+    def __init__(self, runner: Runner = run) -> None:
+        self._run = runner
+
+    def check_usable(self) -> str:
+        """The version of nft. HostError when it is missing or too old, or its table can't be read."""
+        if self._run is run and find_program("nft") is None:
+            raise HostError("nft is not installed on this host; install the package 'nftables'")
+        done = self._run(["nft", "--version"], None)
+        match = re.search(r"v(\d+)\.(\d+)(?:\.(\d+))?", done.stdout)
+        if not done.ok or not match:
+            raise HostError(f"'nft --version' did not say a version: {(done.stderr or done.stdout).strip()!r}")
+        version = tuple(int(part or 0) for part in match.groups())
+        if version < MINIMUM_VERSION:
+            wanted = ".".join(str(part) for part in MINIMUM_VERSION)
+            raise HostError(f"nft {match[0][1:]} is too old; version {wanted} or later is needed")
+        return match[0][1:]
+
+    def _nft(self, *arguments: str, text: Optional[str] = None) -> Completed:
+        done = self._run(["nft", *arguments], text)
+        if done.ok:
+            return done
+        said = done.stderr.strip() or done.stdout.strip()
+        how = f"ended by signal {-done.status}" if done.status < 0 else f"exit status {done.status}"
+        if "Operation not permitted" in said:
+            raise HostError("nft may not change the kernel's rules; run as root (become: true) with CAP_NET_ADMIN")
+        raise CommandError(f"nft {' '.join(arguments)} failed ({how}): {said[:4000] or 'it printed nothing'}")
+
+    def _json(self, *arguments: str) -> list[dict[str, Any]]:
+        done = self._nft("-n", "-j", *arguments)
+        try:
+            rows: list[dict[str, Any]] = json.loads(done.stdout)["nftables"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise CommandError(f"nft -n -j {' '.join(arguments)} printed something that is not its JSON") from error
+        return rows
+
+    def has_table(self) -> bool:
+        rows = self._json("list", "tables", "netdev")
+        return any(row.get("table", {}).get("name") == TABLE for row in rows)
+
+    def read(self, with_elements: bool = True, skip_elements: Collection[str] = ()) -> KernelTable:
+        """Our table. Elements of maps with timeouts (flows, which may be a million) are left out."""
+        table = KernelTable()
+        if not self.has_table():
+            return table
+        table.present = True
+        for row in self._json("-t", "list", "ruleset", "netdev"):
+            for kind, body in row.items():
+                if kind == "metainfo" or kind == "rule" or not isinstance(body, Mapping):
+                    continue
+                if body.get("table") != TABLE:
+                    continue
+                if kind in ("map", "set"):
+                    table.maps[body["name"]] = KernelMap(kind, _spec(body))
+                elif kind != "chain":
+                    table.foreign.append((kind, body["name"]))
+        done = self._nft("-t", "-n", "--debug=netlink", "list", "ruleset", "netdev")
+        codes = _byte_codes(done.stdout, TABLE)
+        for name, (hook, text) in _chains_of(done.stdout, TABLE).items():
+            table.chains[name] = KernelChain(hook, tuple(codes.get(name, ())), tuple(text))
+        if with_elements:
+            self._read_elements(table, frozenset(skip_elements))
+        return table
+
+    def _read_elements(self, table: KernelTable, skip: frozenset[str]) -> None:
+        wanted = {name for name, item in table.maps.items() if "timeout" not in item.spec.flags and name not in skip}
+        rows: Iterable[dict[str, Any]]
+        if len(wanted) > _MAPS_ONE_BY_ONE:
+            rows = self._json("list", "table", "netdev", TABLE)
+        else:
+            rows = [
+                row
+                for name in sorted(wanted)
+                for row in self._json("list", table.maps[name].kind, "netdev", TABLE, name)
+            ]
+        for row in rows:
+            body = row.get("map") or row.get("set")
+            if not body or body.get("name") not in wanted:
+                continue
+            name = body["name"]
+            table.elements[name], table.counters[name] = _elements(body, table.maps[name].spec)
+
+    def flows(self, name: str) -> dict[str, int]:
+        """How many live entries of a flow map name each backend (its mark)."""
+        found: dict[str, int] = {}
+        for row in self._json("list", "map", "netdev", TABLE, name):
+            for entry in row.get("map", {}).get("elem", ()):
+                mark = _value("mark", entry[1])
+                found[mark] = found.get(mark, 0) + 1
+        return found
+
+    def compile(self, table: Table) -> dict[str, tuple[str, ...]]:
+        """The byte code that this nft makes of each chain's rules. Nothing is loaded.
+
+        nft checks the rules against this kernel on the way; a CommandError holds its complaint.
+        """
+        skeleton = table_text(table, name=_CHECK_TABLE, elements=False)
+        done = self._nft("-c", "--debug=netlink", "-f", "-", text=skeleton)
+        codes = _byte_codes(done.stdout, _CHECK_TABLE)
+        for chain in table.chains.values():
+            if len(codes.get(chain.name, ())) != len(chain.rules):
+                raise CommandError(f"nft --debug=netlink did not show the byte code of the chain {chain.name}")
+        return {name: tuple(codes[name]) for name in table.chains if table.chains[name].rules}
+
+    def apply(self, transaction: str) -> None:
+        """Run one transaction: all of it, or nothing of it."""
+        self._nft("-f", "-", text=transaction)
+
+
+def _spec(body: Mapping[str, Any]) -> Spec:
+    key = body.get("type")
+    value = body.get("map")
+    counters = any("counter" in statement for statement in body.get("stmt", ()) if isinstance(statement, Mapping))
+    flags = body.get("flags", ())
+    return Spec(
+        key=tuple(str(part) for part in key) if isinstance(key, list) else (str(key),),
+        value=None if value is None else str(value),
+        size=body.get("size"),
+        # Some versions list "dynamic", some don't; that rules fill the map is seen from the rules.
+        flags=frozenset(flags if isinstance(flags, list) else [flags]) - {"dynamic"},
+        counter=counters,
+    )
+
+
+def _elements(body: Mapping[str, Any], spec: Spec) -> tuple[dict[str, str], dict[str, Counter]]:
+    elements: dict[str, str] = {}
+    counters: dict[str, Counter] = {}
+    for entry in body.get("elem", ()):
+        raw_key, raw_value = entry if spec.value is not None else (entry, None)
+        counter = None
+        if isinstance(raw_key, Mapping) and "elem" in raw_key:
+            counter = raw_key["elem"].get("counter")
+            raw_key = raw_key["elem"]["val"]
+        parts = raw_key["concat"] if isinstance(raw_key, Mapping) and "concat" in raw_key else [raw_key]
+        kinds = spec.key if len(spec.key) == len(parts) else ("",) * len(parts)
+        key = " . ".join(_value(kind, part) for kind, part in zip(kinds, parts))
+        elements[key] = "" if raw_value is None else _value(spec.value or "", raw_value)
+        if isinstance(counter, Mapping):
+            counters[key] = Counter(counter.get("packets", 0), counter.get("bytes", 0))
+    return elements, counters
+
+
+def _value(kind: str, raw: Any) -> str:
+    """One field of an element in the words of ruleset.py."""
+    if isinstance(raw, Mapping):
+        if "range" in raw:
+            return "-".join(str(end) for end in raw["range"])
+        for verdict in ("goto", "jump"):
+            if verdict in raw:
+                return f"{verdict} {raw[verdict]['target']}"
+        return " ".join(str(word) for word in raw)
+    if kind == "mark":
+        return f"0x{int(str(raw), 0):08x}"
+    if kind == "inet_proto" and str(raw).isdigit():
+        return _PROTOCOLS.get(int(raw), str(raw))
+    return str(raw)
+
+
+def _byte_codes(printed: str, table: str) -> dict[str, list[str]]:
+    """The rules of each chain as byte code, in what nft prints with --debug=netlink."""
+    codes: dict[str, list[str]] = {}
+    rule: Optional[list[str]] = None
+    for line in printed.splitlines():
+        if line.startswith("  [ "):
+            if rule is not None:
+                rule.append(_plain_instruction(line.strip()))
+            continue
+        if rule:
+            codes[chain].append("\n".join(rule))
+        rule = None
+        head = _CODE_HEAD.match(line.rstrip())
+        if head and head[1] == table:
+            chain = head[2]
+            codes.setdefault(chain, [])
+            rule = []
+    if rule:
+        codes[chain].append("\n".join(rule))
+    return codes
+
+
+def _plain_instruction(line: str) -> str:
+    """An instruction without what only a loaded rule shows: counts, and fields that are zero."""
+    if line.startswith("[ counter "):
+        return "[ counter ]"
+    if line.startswith("[ lookup "):
+        return re.sub(r" 0x0 \]\Z", " ]", line)
+    if line.startswith("[ dynset "):
+        return re.sub(r" timeout 0ms \]\Z", " ]", line)
+    return line
+
+
+def _chains_of(printed: str, table: str) -> dict[str, tuple[Optional[Hook], list[str]]]:
+    """The chains of our table in a listing: the hook of each, and its rules as text."""
+    chains: dict[str, tuple[Optional[Hook], list[str]]] = {}
+    inside = False
+    name: Optional[str] = None
+    for line in printed.splitlines():
+        if line.startswith("table "):
+            inside = line == f"table netdev {table} {{"
+        elif not inside:
+            continue
+        elif line.startswith("\tchain ") and line.endswith("{"):
+            name = line.split()[1]
+            chains[name] = (None, [])
+        elif line == "\t}":
+            name = None
+        elif name is not None:
+            text = line.strip()
+            match = _HOOK.match(text)
+            if match:
+                devices = frozenset(re.findall(r"[^\s\"{},=]+", match[3]))
+                priority = {"filter": "0"}.get(match[4].strip(), match[4].strip())
+                chains[name] = (Hook(match[1], match[2], devices, priority, match[5]), [])
+            elif text.startswith("type ") and " hook " in text:
+                # A hook without its device: the NIC went away, or the line has a form not known here.
+                chains[name] = (Hook("", text, frozenset(), "", ""), [])
+            else:
+                chains[name][1].append(text)
+    return chains

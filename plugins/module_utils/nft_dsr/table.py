@@ -1,0 +1,143 @@
+# Copyright (c) 2026, the dsr.layer2 authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The values that stand for an nftables table: the one that is wanted, and the one that the kernel has. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Mapping, Optional
+
+TABLE = "nft_dsr"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a map or set is declared as, in the words of nft's JSON."""
+
+    key: tuple[str, ...]
+    value: Optional[str]  # None for a set
+    size: Optional[int] = None
+    flags: frozenset[str] = frozenset()
+    counter: bool = False
+
+
+@dataclass(frozen=True)
+class Map:
+    """A map or set of the table. ``elements`` is None where the kernel itself fills it."""
+
+    name: str
+    declaration: tuple[str, ...]
+    spec: Spec
+    elements: Optional[Mapping[str, str]] = field(default_factory=dict)
+    # Elements that are added when the map is made and that end by themselves.
+    initial: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        return "set" if self.spec.value is None else "map"
+
+
+@dataclass(frozen=True)
+class Chain:
+    name: str
+    rules: tuple[str, ...]
+    device: Optional[str] = None  # of the hook, for a base chain
+
+
+@dataclass(frozen=True)
+class Table:
+    """The whole table, by the names of what is in it."""
+
+    maps: Mapping[str, Map]
+    chains: Mapping[str, Chain]
+
+
+@dataclass(frozen=True)
+class Hook:
+    """Where a base chain hangs."""
+
+    kind: str
+    hook: str
+    devices: frozenset[str]
+    priority: str
+    policy: str
+
+    @classmethod
+    def of_device(cls, device: str) -> Hook:
+        return cls("filter", "ingress", frozenset({device}), "0", "accept")
+
+
+@dataclass(frozen=True)
+class KernelChain:
+    hook: Optional[Hook]
+    code: tuple[str, ...]  # one text of byte code for each rule
+    text: tuple[str, ...] = ()  # the rules as nft prints them
+
+
+@dataclass(frozen=True)
+class KernelMap:
+    kind: str  # map or set
+    spec: Spec
+
+
+@dataclass(frozen=True)
+class Counter:
+    packets: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: Counter) -> Counter:
+        return Counter(self.packets + other.packets, self.bytes + other.bytes)
+
+
+@dataclass
+class KernelTable:
+    """Our table as the kernel has it; ``present`` is false when there is none."""
+
+    present: bool = False
+    maps: dict[str, KernelMap] = field(default_factory=dict)
+    chains: dict[str, KernelChain] = field(default_factory=dict)
+    elements: dict[str, dict[str, str]] = field(default_factory=dict)
+    counters: dict[str, dict[str, Counter]] = field(default_factory=dict)
+    # Objects of kinds that are never ours: (kind, name).
+    foreign: list[tuple[str, str]] = field(default_factory=list)
+
+
+def chain_head(chain: Chain) -> str:
+    """The line of a base chain that hooks it in, '' for any other."""
+    return f'type filter hook ingress device "{chain.device}" priority 0; policy accept;' if chain.device else ""
+
+
+def table_text(table: Table, name: str = TABLE, elements: bool = True) -> str:
+    """The table in nft's own syntax, as one block that nft loads."""
+    lines = [f"table netdev {name} {{"]
+    for item in table.maps.values():
+        lines.append(f"\t{item.kind} {item.name} {{")
+        lines.extend(f"\t\t{line}" for line in item.declaration)
+        content = {**(item.elements or {}), **item.initial}
+        if elements and content:
+            lines.append("\t\telements = {")
+            lines.extend(f"\t\t\t{element_text(key, value)}," for key, value in content.items())
+            lines.append("\t\t}")
+        lines.append("\t}")
+    for chain in table.chains.values():
+        lines.append(f"\tchain {chain.name} {{")
+        if chain.device:
+            lines.append(f"\t\t{chain_head(chain)}")
+        lines.extend(f"\t\t{rule}" for rule in chain.rules)
+        lines.append("\t}")
+    lines.append("}")
+    return "\n".join(lines) + "\n"
+
+
+def boot_text(table: Table) -> str:
+    """A file that brings the table up from nothing or from anything, in one transaction."""
+    return (
+        "# Managed by Ansible (dsr.layer2): written at each run, loaded at boot by nft-dsr.service.\n"
+        f"table netdev {TABLE}\n"
+        f"delete table netdev {TABLE}\n" + table_text(table)
+    )
+
+
+def element_text(key: str, value: str) -> str:
+    return f"{key} : {value}" if value else key

@@ -1,0 +1,125 @@
+# Copyright (c) 2026, the dsr.layer2 authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What to probe: the options of dsr_probe and dsr_neighbour_info, validated. Does no I/O."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from ..common.errors import ConfigError
+from ..common.packet import is_station, mac_to_bytes, mac_to_text
+
+MAX_CONNECTIONS = 10000
+# Fits one frame on any NIC, so that what is probed is one packet and not the way of fragments.
+MAX_PAYLOAD = 1400
+UDP_PAYLOAD = "dsr-probe"
+
+
+@dataclass(frozen=True)
+class Request:
+    """A probe to be made. MACs are in lower case with colons."""
+
+    address: ipaddress.IPv4Address
+    port: int
+    protocol: str
+    connections: int
+    timeout: float
+    interface: Optional[str]
+    expect_direct: bool
+    lb_mac: Optional[str]
+    through: Optional[str]
+    payload: bytes
+
+    @property
+    def target(self) -> str:
+        return f"{self.address}:{self.port}/{self.protocol}"
+
+
+def parse(options: Mapping[str, Any]) -> Request:
+    """The request that a module's options make. ConfigError names the option that is wrong."""
+    protocol = options["protocol"]
+    through = _mac("through", options["through"])
+    payload = options["payload"]
+    if through and protocol == "tcp" and payload is not None:
+        raise ConfigError(
+            "payload", "is not sent with protocol 'tcp' and 'through', which end at the handshake; omit it"
+        )
+    if payload is None:
+        payload = UDP_PAYLOAD if protocol == "udp" else ""
+    data = payload.encode("utf-8", "surrogateescape")
+    if len(data) > MAX_PAYLOAD:
+        raise ConfigError("payload", f"is {len(data)} bytes long; {MAX_PAYLOAD} are allowed")
+    return Request(
+        address=unicast("address", options["address"]),
+        port=_within("port", options["port"], 65535),
+        protocol=protocol,
+        connections=_within("connections", options["connections"], MAX_CONNECTIONS),
+        timeout=seconds("timeout", options["timeout"]),
+        interface=options["interface"],
+        expect_direct=options["expect_direct"],
+        lb_mac=_mac("lb_mac", options["lb_mac"]),
+        through=through,
+        payload=data,
+    )
+
+
+def unicast(option: str, text: str) -> ipaddress.IPv4Address:
+    """An IPv4 address that one host of a segment can hold."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        hint = "; give it without a prefix length" if "/" in text else ""
+        raise ConfigError(option, f"'{text}' is not an IP address{hint}") from None
+    if isinstance(address, ipaddress.IPv6Address):
+        raise ConfigError(option, f"'{text}' is an IPv6 address; only IPv4 can be probed so far")
+    kinds = (
+        (address.is_unspecified, "the unspecified address"),
+        (address.is_loopback, "a loopback address"),
+        (address.is_multicast, "a multicast address"),
+        (address in _RESERVED, "a reserved or broadcast address"),
+        (address in _THIS_NETWORK, "in 0.0.0.0/8, which no host can hold"),
+    )
+    for wrong, kind in kinds:
+        if wrong:
+            raise ConfigError(option, f"'{text}' is {kind}; give the unicast address of a host or VIP")
+    return address
+
+
+_RESERVED = ipaddress.IPv4Network("240.0.0.0/4")
+_THIS_NETWORK = ipaddress.IPv4Network("0.0.0.0/8")
+
+
+def seconds(option: str, value: float, most: float = 3600.0) -> float:
+    """A time above zero; ``nan`` and ``inf`` are no times."""
+    if not math.isfinite(value) or not 0 < value <= most:
+        raise ConfigError(option, f"{value:g} is not a number of seconds above 0 and up to {most:g}")
+    return value
+
+
+def _within(option: str, value: int, most: int) -> int:
+    if not 1 <= value <= most:
+        raise ConfigError(option, f"{value} is not a number from 1 to {most}")
+    return value
+
+
+def attempts(option: str, value: int) -> int:
+    """How often to ask."""
+    return _within(option, value, 100)
+
+
+def _mac(option: str, text: Optional[str]) -> Optional[str]:
+    if text is None:
+        return None
+    try:
+        mac = mac_to_bytes(text)
+    except ValueError as error:
+        raise ConfigError(option, f"{error}; write it as in 52:54:00:12:34:56") from None
+    if not is_station(mac):
+        kind = "all zeros" if not any(mac) else "a group (multicast or broadcast) address"
+        raise ConfigError(option, f"'{text}' is {kind}, not the MAC of one NIC")
+    return mac_to_text(mac)

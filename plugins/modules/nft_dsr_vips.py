@@ -1,0 +1,206 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the dsr.layer2 authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nft_dsr_vips
+short_description: All virtual IPs of a Layer 2 DSR load balancer in one transaction
+version_added: 0.1.0
+description:
+  - Brings the virtual IPs (VIPs) of a load balancer to what O(vips) says, in one nftables transaction that holds only what differs.
+  - The load balancer's kernel sends each packet for a VIP to one of its backends by rewriting the frame's destination MAC
+    address. The packet itself is not touched, and the backend replies straight to the client.
+  - State is compared with the kernel's own listing, so what was changed by hand, by C(nft flush ruleset) or by a NIC that was made
+    anew is seen in check mode and repaired by a run.
+  - The desired state is kept in C(/etc/nft-dsr/vips.json), and the ruleset for the next boot in C(/etc/nft-dsr/ruleset.nft).
+  - This module does not put the VIP on a NIC; see M(dsr.layer2.dsr_vip_address).
+author:
+  - dsr.layer2 authors (@dsr-layer2)
+extends_documentation_fragment:
+  - dsr.layer2.attributes
+requirements:
+  - nftables 1.0.2 or later and iproute2 on the load balancer
+options:
+  vips:
+    description:
+      - The VIPs.
+      - Two VIPs with one name, or with overlapping address, protocol and ports, are an error.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: The identity of the VIP; 1 to 31 lower-case letters, digits, C(-) and C(_), a letter or digit first.
+        type: str
+        required: true
+      address:
+        description: The IPv4 address that clients send to, without a prefix length.
+        type: str
+        required: true
+      interface:
+        description:
+          - The NIC where the VIP's traffic arrives.
+          - Defaults to the NIC that reaches the backends.
+        type: str
+      backend_interface:
+        description:
+          - The NIC that reaches the backends.
+          - Defaults to the one with an on-link route to all of them; none or more than one is an error, as Layer 2 DSR needs one
+            broadcast domain.
+        type: str
+      protocol:
+        description: The protocol of the VIP's packets.
+        type: str
+        choices: [tcp, udp]
+        default: tcp
+      ports:
+        description:
+          - Ports and ranges of ports, such as V(80) and V(8000-8100).
+          - Left out, the VIP takes all ports of its protocol.
+        type: list
+        elements: str
+      scheduler:
+        description:
+          - How new flows are spread.
+          - V(source_hash) chooses by the client's address, V(connection_hash) by its address and port. Both need no state, and
+            two load balancers choose alike.
+          - V(round_robin) gives each backend its turn, V(weighted_round_robin) as many turns as its weight says. Both track
+            flows in the kernel, so that a flow stays on its backend.
+        type: str
+        choices: [source_hash, connection_hash, round_robin, weighted_round_robin]
+        default: source_hash
+      backends:
+        description:
+          - The whole pool of the VIP.
+          - Needs at least one.
+        type: list
+        elements: dict
+        suboptions:
+          address:
+            description: The backend's own IPv4 address, on the load balancer's segment.
+            type: str
+            required: true
+          name:
+            description: A name for people; it can be used to drain the backend.
+            type: str
+          mac:
+            description:
+              - The backend's MAC address, pinned.
+              - Left out, it is asked for by ARP at every run.
+            type: str
+          weight:
+            description:
+              - The backend's share of new flows beside the others', 0 to 65535.
+              - V(0) drains the backend, as O(vips[].backends[].state=drain) does. With a hash scheduler the backend then keeps
+                the slots of weight 1, so V(0) is refused where the weights differ.
+              - V(round_robin) knows V(0) and V(1) only.
+            type: int
+            default: 1
+          state:
+            description:
+              - V(up) gets new flows.
+              - V(drain) keeps the flows that it has and gets no new ones. With a hash scheduler, flows are tracked while a
+                backend drains.
+              - V(down) gets no packet any more; its flows move to others at once.
+            type: str
+            choices: [up, drain, down]
+            default: up
+      require_mac:
+        description:
+          - Whether a backend whose MAC address is not known fails the whole call.
+          - With V(false) such a backend is left out of service with a warning, and comes in with a later run that finds it.
+        type: bool
+        default: true
+  purge:
+    description: Remove VIPs that are not in O(vips).
+    type: bool
+    default: false
+seealso:
+  - module: dsr.layer2.nft_dsr_vip
+  - module: dsr.layer2.nft_dsr_vip_info
+  - module: dsr.layer2.dsr_vip_address
+"""
+
+EXAMPLES = r"""
+- name: The load balancer serves these VIPs and no others
+  dsr.layer2.nft_dsr_vips:
+    purge: true
+    vips:
+      - name: web
+        address: 192.0.2.100
+        ports: ["80", "443"]
+        scheduler: connection_hash
+        backends:
+          - address: 192.0.2.21
+          - address: 192.0.2.22
+            state: drain
+      - name: dns
+        address: 192.0.2.101
+        protocol: udp
+        ports: ["53"]
+        scheduler: weighted_round_robin
+        backends:
+          - address: 192.0.2.31
+            weight: 3
+          - address: 192.0.2.32
+"""
+
+RETURN = r"""
+vips:
+  description: The VIPs of the load balancer after the run, with defaults, NICs and MAC addresses filled in.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - name: web
+      address: 192.0.2.100
+      interface: eth0
+      backend_interface: eth0
+      protocol: tcp
+      ports: ["80"]
+      scheduler: connection_hash
+      require_mac: true
+      backends:
+        - address: 192.0.2.21
+          name: ""
+          mac: "02:00:00:00:00:21"
+          weight: 1
+          state: up
+ruleset:
+  description: The nftables text of the whole table; empty when no VIP is left.
+  returned: success
+  type: str
+commands:
+  description: The nft commands of the transaction that was run, or in check mode would be run.
+  returned: success
+  type: list
+  elements: str
+"""
+
+from ansible_collections.dsr.layer2.plugins.module_utils.common.errors import DsrError
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr import model
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.arguments import VipModule, answer, vip_arguments
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.engine import LoadBalancer
+
+
+def main() -> None:
+    vip = {"name": {"type": "str", "required": True}, "address": {"type": "str", "required": True}, **vip_arguments()}
+    module = VipModule(
+        check=lambda params: model.parse_vips(params.get("vips"), "vips"),
+        argument_spec={
+            "vips": {"type": "list", "elements": "dict", "required": True, "options": vip},
+            "purge": {"type": "bool", "default": False},
+        },
+    )
+    try:
+        result = LoadBalancer().set_vips(module.params["vips"], module.params["purge"], module.check_mode)
+    except DsrError as error:
+        module.fail_json(msg=str(error))
+    answer(module, result, vips=result.vips)
+
+
+if __name__ == "__main__":
+    main()

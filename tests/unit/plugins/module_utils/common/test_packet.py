@@ -1,0 +1,232 @@
+# Copyright (c) 2026, the dsr.layer2 authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Frames: known ones byte by byte, any of them there and back, damaged ones refused."""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import IPv4Address
+
+import pytest
+from ansible_collections.dsr.layer2.plugins.module_utils.common import packet
+from ansible_collections.dsr.layer2.plugins.module_utils.common.packet import Arp, Ethernet, IPv4, Tcp, Udp, Unreachable
+from hypothesis import given
+from hypothesis import strategies as st
+
+macs = st.binary(min_size=6, max_size=6)
+ips = st.integers(0, 2**32 - 1).map(IPv4Address)
+ports = st.integers(0, 65535)
+payloads = st.binary(max_size=80)
+words = st.integers(0, 2**32 - 1)
+
+ethernets = st.builds(Ethernet, macs, macs, ports, payloads)
+arps = st.builds(Arp, ports, macs, ips, macs, ips)
+tcps = st.builds(
+    Tcp,
+    ports,
+    ports,
+    words,
+    words,
+    st.integers(0, 255),
+    ports,
+    st.integers(0, 10).flatmap(lambda size: st.binary(min_size=4 * size, max_size=4 * size)),
+    payloads,
+)
+udps = st.builds(Udp, ports, ports, payloads)
+ipv4s = st.builds(
+    IPv4,
+    ips,
+    ips,
+    st.integers(0, 255),
+    payloads,
+    ttl=st.integers(0, 255),
+    identification=ports,
+    dont_fragment=st.booleans(),
+    more_fragments=st.booleans(),
+    fragment_offset=st.integers(0, 0x1FFF),
+)
+padding = st.integers(0, 46).map(bytes)
+
+
+@pytest.mark.parametrize(
+    "text, value",
+    [
+        ("02:d5:00:00:00:0a", "02d50000000a"),
+        ("02-D5-00-00-00-0A", "02d50000000a"),
+        ("FF:ff:FF:ff:FF:ff", "ffffffffffff"),
+    ],
+)
+def test_a_mac_is_read(text: str, value: str) -> None:
+    assert packet.mac_to_bytes(text).hex() == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "02:d5:00:00:00", "02:d5:00:00:00:0a:0b", "02:d5-00:00:00:0a", "02d50000000a", "02:d5:00:00:00:0g"]
+    + ["2:d5:0:0:0:a", " 02:d5:00:00:00:0a", "02:d5:00:00:00:0a\n", "٠٢:d5:00:00:00:0a"],
+)
+def test_what_is_no_mac_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a MAC address"):
+        packet.mac_to_bytes(text)
+
+
+@given(macs)
+def test_a_mac_there_and_back(mac: bytes) -> None:
+    assert packet.mac_to_bytes(packet.mac_to_text(mac)) == mac
+
+
+@pytest.mark.parametrize(
+    "mac, station",
+    [
+        ("02:d5:00:00:00:01", True),
+        ("00:00:00:00:00:01", True),
+        ("fe:ff:ff:ff:ff:ff", True),
+        ("00:00:00:00:00:00", False),
+        ("ff:ff:ff:ff:ff:ff", False),
+        ("01:00:5e:00:00:01", False),
+        ("33:33:00:00:00:01", False),
+    ],
+)
+def test_only_a_unicast_mac_is_a_stations(mac: str, station: bool) -> None:
+    assert packet.is_station(packet.mac_to_bytes(mac)) is station
+
+
+def test_an_arp_request_byte_by_byte() -> None:
+    mac = packet.mac_to_bytes("02:d5:00:00:00:02")
+    request = Arp(packet.ARP_REQUEST, mac, IPv4Address("10.77.0.2"), packet.ZERO_MAC, IPv4Address("10.77.0.21"))
+    frame = Ethernet(packet.BROADCAST_MAC, mac, packet.ETHERTYPE_ARP, request.pack()).pack()
+    assert frame.hex(" ", 2) == (
+        "ffff ffff ffff 02d5 0000 0002 0806 0001 0800 0604 0001 02d5 0000 0002 0a4d 0002 0000 0000 0000 0a4d 0015"
+    )
+
+
+def test_an_ipv4_header_of_the_textbook() -> None:
+    header = bytes.fromhex("450000730000400040 11b861c0a80001c0a800c7".replace(" ", ""))
+    built = IPv4(IPv4Address("192.168.0.1"), IPv4Address("192.168.0.199"), 17, bytes(0x73 - 20)).pack()
+    assert built[:20] == header
+
+
+def test_a_syn_as_linux_sends_it() -> None:
+    """A SYN that was captured on a wire, with its checksum."""
+    segment = bytes.fromhex("9c4000500102030400000000 6002ffff 0000 0000 020405b4".replace(" ", ""))
+    built = Tcp(40000, 80, 0x01020304, 0, packet.SYN, 65535, bytes.fromhex("020405b4")).pack(
+        IPv4Address("10.77.0.10"), IPv4Address("10.77.0.100")
+    )
+    assert built[:16] + b"\0\0" + built[18:] == segment
+
+
+@given(ethernets)
+def test_ethernet_there_and_back(frame: Ethernet) -> None:
+    assert Ethernet.parse(frame.pack()) == frame
+
+
+@given(arps, padding)
+def test_arp_there_and_back(arp: Arp, pad: bytes) -> None:
+    assert Arp.parse(arp.pack() + pad) == arp
+
+
+@given(ipv4s, padding)
+def test_ipv4_there_and_back(ip: IPv4, pad: bytes) -> None:
+    assert IPv4.parse(ip.pack() + pad) == ip
+
+
+@given(ipv4s)
+def test_the_checksum_of_an_ipv4_header_holds(ip: IPv4) -> None:
+    assert packet.checksum(ip.pack()[:20]) == 0
+
+
+@given(tcps, ips, ips)
+def test_tcp_there_and_back(tcp: Tcp, source: IPv4Address, destination: IPv4Address) -> None:
+    assert Tcp.parse(tcp.pack(source, destination)) == tcp
+
+
+@given(udps, ips, ips, padding)
+def test_udp_there_and_back(udp: Udp, source: IPv4Address, destination: IPv4Address, pad: bytes) -> None:
+    assert Udp.parse(udp.pack(source, destination) + pad) == udp
+
+
+@given(st.one_of(tcps, udps), ips, ips)
+def test_the_checksum_of_a_segment_covers_its_pseudo_header(
+    content: packet.Tcp | packet.Udp, source: IPv4Address, destination: IPv4Address
+) -> None:
+    data = content.pack(source, destination)
+    number = 6 if isinstance(content, Tcp) else 17
+    pseudo = source.packed + destination.packed + struct.pack("!BBH", 0, number, len(data))
+    assert packet.checksum(pseudo + data) == 0
+    if number == 17:
+        assert data[6:8] != b"\0\0", "0 would say that there is no checksum"
+
+
+def test_the_checksum_of_an_odd_number_of_bytes() -> None:
+    assert packet.checksum(b"\x01\x02\x03") == packet.checksum(b"\x01\x02\x03\x00") == 0xFFFF - 0x0402
+
+
+@given(st.binary(max_size=120))
+def test_no_bytes_make_a_parser_fail(data: bytes) -> None:
+    for kind in (Ethernet, Arp, IPv4, Tcp, Udp, Unreachable):
+        kind.parse(data)
+    IPv4.parse(data, whole=False)
+
+
+@given(st.one_of(arps.map(Arp.pack), ipv4s.map(IPv4.pack)), st.data())
+def test_what_is_cut_off_is_refused(data: bytes, choice: st.DataObject) -> None:
+    kind = IPv4 if data[0] == 0x45 else Arp
+    assert kind.parse(data[: choice.draw(st.integers(0, len(data) - 1))]) is None
+
+
+@pytest.mark.parametrize(
+    "what, data",
+    [
+        ("IPv6", b"\x65" + bytes(60)),
+        ("a header of 16 bytes", b"\x44\0\0\x20" + bytes(60)),
+        ("a header longer than the packet", b"\x4f\0\0\x20" + bytes(60)),
+        ("a header that is cut off", b"\x4f\0\0\x3c" + bytes(30)),
+    ],
+)
+def test_a_damaged_ipv4_header_is_refused(what: str, data: bytes) -> None:
+    assert IPv4.parse(data) is None, what
+
+
+def test_ipv4_options_are_skipped() -> None:
+    plain = IPv4(IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2"), 17, b"payload").pack()
+    with_options = b"\x46" + plain[1:2] + struct.pack("!H", 20 + 4 + 7) + plain[4:20] + b"\x01" * 4 + plain[20:]
+    parsed = IPv4.parse(with_options)
+    assert parsed is not None
+    assert parsed.payload == b"payload"
+
+
+@pytest.mark.parametrize("change", [{0: 0, 1: 6}, {2: 0x86, 3: 0xDD}, {4: 8}, {5: 16}])
+def test_arp_of_another_kind_is_refused(change: dict[int, int]) -> None:
+    data = bytearray(Arp(2, bytes(6), IPv4Address(0), bytes(6), IPv4Address(0)).pack())
+    for index, value in change.items():
+        data[index] = value
+    assert Arp.parse(bytes(data)) is None
+
+
+@given(udps, ips, ips, st.integers(0, 15))
+def test_an_icmp_error_names_the_ports_it_is_about(
+    udp: Udp, source: IPv4Address, destination: IPv4Address, code: int
+) -> None:
+    about = IPv4(source, destination, 17, udp.pack(source, destination)).pack()
+    error = Unreachable.parse(bytes([3, code, 0, 0, 0, 0, 0, 0]) + about[:28])
+    assert error == Unreachable(code, source, destination, 17, udp.source_port, udp.destination_port)
+    assert Unreachable.parse(bytes([11, code, 0, 0, 0, 0, 0, 0]) + about[:28]) is None, "time exceeded"
+
+
+def test_an_icmp_error_about_a_later_fragment_names_no_ports() -> None:
+    about = IPv4(IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2"), 17, bytes(8), fragment_offset=3).pack()
+    assert Unreachable.parse(bytes([3, 3, 0, 0, 0, 0, 0, 0]) + about) is None
+
+
+@given(st.one_of(tcps, udps), macs, macs, ips, ips)
+def test_a_whole_frame(
+    content: packet.Tcp | packet.Udp, destination: bytes, source: bytes, sender: IPv4Address, receiver: IPv4Address
+) -> None:
+    frame = Ethernet.parse(packet.ipv4_frame(destination, source, sender, receiver, content))
+    assert frame is not None
+    assert (frame.destination, frame.source, frame.ethertype) == (destination, source, packet.ETHERTYPE_IPV4)
+    ip = IPv4.parse(frame.payload)
+    assert ip is not None
+    assert (ip.source, ip.destination, ip.ttl, ip.dont_fragment) == (sender, receiver, 64, True)
+    assert type(content).parse(ip.payload) == content
