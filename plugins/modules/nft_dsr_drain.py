@@ -11,8 +11,8 @@ short_description: Drain a backend of a Layer 2 DSR load balancer, or restore it
 version_added: 0.1.0
 description:
   - A drained backend keeps the flows that it has and gets no new ones.
-  - Draining is an operator's override. It is kept in C(/etc/nft-dsr/overrides.json), wins over the configured state V(up), and
-    survives runs of M(dsr.layer2.nft_dsr_vips) and reboots until it is restored.
+  - Draining is an operator's override. It is kept in C(/etc/nft-dsr/overrides.json), wins over the configured state
+    V(up), and survives runs of M(dsr.layer2.nft_dsr_vips) and reboots until it is restored.
 author:
   - dsr.layer2 authors (@dsr-layer2)
 extends_documentation_fragment:

@@ -10,9 +10,10 @@ module: nft_dsr_vip
 short_description: One virtual IP of a Layer 2 DSR load balancer
 version_added: 0.1.0
 description:
-  - Adds, changes or removes one virtual IP (VIP) of a load balancer in one nftables transaction; the others stay as they are.
-  - The load balancer's kernel sends each packet for the VIP to one of its backends by rewriting the frame's destination MAC
-    address. The packet itself is not touched, and the backend replies straight to the client.
+  - Adds, changes or removes one virtual IP (VIP) of a load balancer in one nftables transaction; the others stay as
+    they are.
+  - The load balancer's kernel sends each packet for the VIP to one of its backends by rewriting the frame's
+    destination MAC address. The packet itself is not touched, and the backend replies straight to the client.
   - State is compared with the kernel's own listing, so drift is seen in check mode and repaired by a run.
   - For many VIPs M(dsr.layer2.nft_dsr_vips) does it in one call.
   - This module does not put the VIP on a NIC; see M(dsr.layer2.dsr_vip_address).
@@ -45,8 +46,8 @@ options:
   backend_interface:
     description:
       - The NIC that reaches the backends.
-      - Defaults to the one with an on-link route to all of them; none or more than one is an error, as Layer 2 DSR needs one
-        broadcast domain.
+      - Defaults to the one with an on-link route to all of them; none or more than one is an error, as Layer 2 DSR
+        needs one broadcast domain.
     type: str
   protocol:
     description: The protocol of the VIP's packets.
@@ -62,10 +63,10 @@ options:
   scheduler:
     description:
       - How new flows are spread.
-      - V(source_hash) chooses by the client's address, V(connection_hash) by its address and port. Both need no state, and
-        two load balancers choose alike.
-      - V(round_robin) gives each backend its turn, V(weighted_round_robin) as many turns as its weight says. Both track
-        flows in the kernel, so that a flow stays on its backend.
+      - V(source_hash) chooses by the client's address, V(connection_hash) by its address and port. Both need no
+        state, and two load balancers choose alike.
+      - V(round_robin) gives each backend its turn, V(weighted_round_robin) as many turns as its weight says. Both
+        track flows in the kernel, so that a flow stays on its backend.
     type: str
     choices: [source_hash, connection_hash, round_robin, weighted_round_robin]
     default: source_hash
@@ -91,16 +92,16 @@ options:
       weight:
         description:
           - The backend's share of new flows beside the others', 0 to 65535.
-          - V(0) drains the backend, as O(backends[].state=drain) does. With a hash scheduler the backend then keeps the slots
-            of weight 1, so V(0) is refused where the weights differ.
+          - V(0) drains the backend, as O(backends[].state=drain) does. With a hash scheduler the backend then keeps
+            the slots of weight 1, so V(0) is refused where the weights differ.
           - V(round_robin) knows V(0) and V(1) only.
         type: int
         default: 1
       state:
         description:
           - V(up) gets new flows.
-          - V(drain) keeps the flows that it has and gets no new ones. With a hash scheduler, flows are tracked while a
-            backend drains.
+          - V(drain) keeps the flows that it has and gets no new ones. With a hash scheduler, flows are tracked while
+            a backend drains.
           - V(down) gets no packet any more; its flows move to others at once.
         type: str
         choices: [up, drain, down]
@@ -108,7 +109,8 @@ options:
   require_mac:
     description:
       - Whether a backend whose MAC address is not known fails the whole call.
-      - With V(false) such a backend is left out of service with a warning, and comes in with a later run that finds it.
+      - With V(false) such a backend is left out of service with a warning, and comes in with a later run that finds
+        it.
     type: bool
     default: true
 seealso:

@@ -10,7 +10,8 @@ module: nft_dsr_vip_info
 short_description: The virtual IPs of a Layer 2 DSR load balancer and their figures
 version_added: 0.1.0
 description:
-  - Reads the virtual IPs (VIPs) that a load balancer is to serve, whether its kernel serves them so, and what it counted.
+  - Reads the virtual IPs (VIPs) that a load balancer is to serve, whether its kernel serves them so, and what it
+    counted.
   - What an operator drained is shown as drained.
 author:
   - dsr.layer2 authors (@dsr-layer2)
@@ -67,14 +68,15 @@ vips:
       type: int
     backends:
       description:
-        - The backends with their options, C(state) as it is now (what an operator drained is C(drain)), C(mac), the C(packets)
-          and C(bytes) sent to each, and C(flows), the tracked flows that are honoured now.
+        - The backends with their options, C(state) as it is now (what an operator drained is C(drain)), C(mac), the
+          C(packets) and C(bytes) sent to each, and C(flows), the tracked flows that are honoured now.
       returned: success
       type: list
       elements: dict
 """
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.dsr.layer2.plugins.module_utils.common.errors import DsrError
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.engine import LoadBalancer
 

@@ -9,8 +9,9 @@ import fcntl
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Iterator, Optional
+from typing import Optional
 
 from .errors import HostError
 

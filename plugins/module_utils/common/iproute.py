@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import ipaddress
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Iterable, Optional, Sequence, Union
+from typing import Any, Optional, Union
 
 from .command import Runner, must, run
 from .errors import CommandError
@@ -124,7 +125,7 @@ class Iproute:
 
     def routes_to(self, addresses: Iterable[IPAddress]) -> dict[IPAddress, Optional[Route]]:
         """The route that this host would take to each address, all asked in one go; None for none."""
-        routes: dict[IPAddress, Optional[Route]] = {address: None for address in addresses}
+        routes: dict[IPAddress, Optional[Route]] = dict.fromkeys(addresses)
         if not routes:
             return routes
         questions = "".join(f"route get {address}\n" for address in routes)

@@ -19,7 +19,7 @@ from ..common.command import Runner, find_program, must, run
 from ..common.errors import DsrError, HostError
 from ..common.iproute import HeldAddress, Iproute, Link
 from . import arp
-from .persisted import is_ours
+from .persisted import HEADER, is_ours
 from .plan import AddAddress, DeleteAddress, FileState, Refresh, SetFile, SetSymlink, SetSysctl, Step
 
 STATE_FOLDER = "/var/lib/nft-dsr"
@@ -63,6 +63,15 @@ class Host:
         """The same, when the file is ours; None as well when it is somebody else's."""
         state = self.file(path)
         return state if state is not None and is_ours(state.text) else None
+
+    def require_own(self, path: str, instead: str) -> None:
+        """Refuse a file at our path that is somebody else's: it is never overwritten, never merged into."""
+        state = self.file(path)
+        if state is not None and not is_ours(state.text):
+            raise HostError(
+                f"{path} was not written by this collection, so it is left alone (ours starts with the line "
+                f"'{HEADER}'); move it away or {instead}"
+            )
 
     def foreign_text(self, path: str) -> Optional[str]:
         """What somebody else's file says; None when it cannot be read."""

@@ -78,19 +78,23 @@ class Netplan:
             text = self._render(scratch).get(_file_of(device))
         return text is None or match.names_only(text, link)
 
-    def wanted(self, device: NetplanId, addresses: Sequence[IPAddress]) -> Wanted:
-        """Our file when ``device`` shall have ``addresses``; netplan itself has checked any change."""
-        held = {**self.own_addresses(), device: tuple(addresses)}
+    def wanted(self, link: Link, device: NetplanId, addresses: Sequence[IPAddress]) -> Wanted:
+        """Our file when ``link`` shall have ``addresses`` as ``device``; netplan itself has checked any change."""
+        earlier = self.own_device(link)
+        held = {other: group for other, group in self.own_addresses().items() if other != earlier}
+        held[device] = tuple(addresses)
         text = netplan_text(held)
+        if text is not None:
+            self._host.require_own(self.file, "name another one with 'netplan_file'")
         state = self._host.own_file(self.file)
+        files = {self.file: None if text is None else FileState(text, _MODE)}
+        if not self.installed:
+            return Wanted(files=files)  # it was removed since; nothing reads our file
         if (state.text if state else None) != text:
             self._try_out(state.text if state else None, text, held)
         root = ["--root-dir", self._host.root] if self._host.root else []
-        return Wanted(
-            files={self.file: None if text is None else FileState(text, _MODE)},
-            refresh=(Refresh(("netplan", "generate", *root)),),
-            stale=not self._is_rendered(device, addresses),
-        )
+        stale = not self._is_rendered(device, addresses)
+        return Wanted(files=files, refresh=(Refresh(("netplan", "generate", *root)),), stale=stale)
 
     # --- what netplan makes of it --------------------------------------------------------------------
 

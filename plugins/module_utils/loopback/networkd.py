@@ -99,6 +99,7 @@ class Networkd:
         """Our files when ``target`` shall give ``link`` these addresses. What networkd has read stays as it is."""
         files: dict[str, Optional[FileState]] = {path: None for path in self.own_files(link)}
         if target is not None and addresses:
+            self._host.require_own(target, "choose another 'persist'")
             own = target == _OWN_FILE
             text = network_text(link.name, addresses) if own else drop_in_text(link.name, addresses)
             files[target] = FileState(text, _MODE)

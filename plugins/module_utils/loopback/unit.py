@@ -33,6 +33,8 @@ class SystemdUnit:
         held = {**self.own_addresses(), link: tuple(addresses)}
         devices = {name: self._device(name) for name, group in held.items() if group}
         text = unit_text(self._host.find("ip") or "/usr/sbin/ip", held, [unit for unit in devices.values() if unit])
+        if text is not None:
+            self._host.require_own(_FILE, "choose another 'persist'")
         wanted_by = {"multi-user.target": text is not None}
         for path in self._host.glob(f"{UNIT_FOLDER}/*.device.wants/{UNIT}"):
             wanted_by[path.split("/")[-2][: -len(".wants")]] = False

@@ -36,7 +36,7 @@ def vip_arguments() -> dict[str, Any]:
     }
 
 
-class VipModule(AnsibleModule):
+class VipModule(AnsibleModule):  # type: ignore[misc]  # Ansible has no types of its own
     """An AnsibleModule whose complaints about a VIP name the place in the user's data.
 
     Ansible's own check of suboptions says "found in vips -> backends"; the model's check of the same

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Callable, Optional, Sequence
+from typing import Any, Callable, Optional
 
 from ..common import arp
 from ..common.errors import ConfigError, HostError
@@ -82,7 +83,9 @@ class LoadBalancer:
         """Bring these VIPs to what ``data`` says; with ``purge`` remove all others."""
         wanted = model.parse_vips(data, "vips")
         return self._run(
-            lambda old, overrides: self._merge(wanted, [f"vips[{i}]" for i in range(len(wanted))], old, overrides, purge),
+            lambda old, overrides: self._merge(
+                wanted, [f"vips[{i}]" for i in range(len(wanted))], old, overrides, purge
+            ),
             check_mode,
         )
 
@@ -112,8 +115,9 @@ class LoadBalancer:
                 kept = [item for item in overrides if item.backend != address or (only and item.vip != only)]
                 if only and Override(address, None) in overrides:
                     raise ConfigError(
-                        "vip", f"{address} is drained on every VIP; restore it without naming a VIP, or drain it on "
-                        "the other VIPs first"
+                        "vip",
+                        f"{address} is drained on every VIP; restore it without naming a VIP, or drain it on "
+                        "the other VIPs first",
                     )
             else:
                 kept = list(dict.fromkeys([*overrides, mine]))
@@ -132,7 +136,7 @@ class LoadBalancer:
             overrides = self._files.read_overrides()
             served = [with_overrides(item, overrides) for item in old]
             have = self._kernel.read()
-            table, plan = self._compare(served, have, ())
+            _table, plan = self._compare(served, have, ())
             return have.present, [
                 self._figures(item, have, plan) for item in served if only is None or item.vip.name == only
             ]
@@ -164,9 +168,7 @@ class LoadBalancer:
         kept = [item for item in overrides if not purge or any(item.applies_to(vip) for vip in wanted)]
         return _Desired([*others, *resolved], kept, warnings)
 
-    def _run(
-        self, change: Callable[[Sequence[ResolvedVip], Sequence[Override]], _Desired], check_mode: bool
-    ) -> Result:
+    def _run(self, change: Callable[[Sequence[ResolvedVip], Sequence[Override]], _Desired], check_mode: bool) -> Result:
         _require_root()
         self._kernel.check_usable()
         with lock(self._lock_file):
@@ -199,9 +201,7 @@ class LoadBalancer:
             diff=_diff(before, served, plan, due),
         )
 
-    def _compare(
-        self, served: Sequence[ResolvedVip], have: KernelTable, rearmed: Sequence[str]
-    ) -> tuple[Table, Plan]:
+    def _compare(self, served: Sequence[ResolvedVip], have: KernelTable, rearmed: Sequence[str]) -> tuple[Table, Plan]:
         """The wanted table and what it takes to get there."""
         modes = flow_modes([item.vip for item in served], have.maps)
         macs = self._own_macs(served)
@@ -305,7 +305,9 @@ def _backend_to_drain(
 ) -> ipaddress.IPv4Address:
     vips = [item.vip for item in old]
     if only is not None and only not in {vip.name for vip in vips}:
-        raise ConfigError("vip", f"there is no VIP {only!r}; there are: {', '.join(vip.name for vip in vips) or 'none'}")
+        raise ConfigError(
+            "vip", f"there is no VIP {only!r}; there are: {', '.join(vip.name for vip in vips) or 'none'}"
+        )
     scope = [vip for vip in vips if only in (None, vip.name)]
     addresses = set(model.find_backends(scope, wanted).values())
     if len(addresses) > 1:
@@ -353,8 +355,21 @@ def _differences(vip: model.Vip, plan: Plan) -> list[str]:
         words = reason.split(":")[0].split(" ")
         if len(words) == 2:
             kind, _underscore, owner = words[1].partition("_")
-            own_kinds = ("vip", "syn", "fin", "fallback", "grace", "handout", "turns", "backends", "guard", "flows",
-                         "closing", "switch", "slots")
+            own_kinds = (
+                "vip",
+                "syn",
+                "fin",
+                "fallback",
+                "grace",
+                "handout",
+                "turns",
+                "backends",
+                "guard",
+                "flows",
+                "closing",
+                "switch",
+                "slots",
+            )
             if kind in own_kinds and owner != vip.name:
                 continue
         mine.append(reason)
@@ -394,7 +409,11 @@ def _describe(resolved: Sequence[ResolvedVip]) -> str:
         vip = item.vip
         ports = ",".join(str(ports) for ports in vip.ports) or "all ports"
         lines.append(f"{vip.name}: {vip.address} {vip.protocol} {ports} {vip.scheduler}")
-        way = item.interface if item.interface == item.backend_interface else f"{item.interface} -> {item.backend_interface}"
+        way = (
+            item.interface
+            if item.interface == item.backend_interface
+            else f"{item.interface} -> {item.backend_interface}"
+        )
         lines.append(f"  through {way}")
         for backend in vip.backends:
             state = "drain" if backend.draining else backend.state

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Collection, Iterable, Mapping, Optional
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Optional
 
 from ..common.command import Completed, Runner, find_program, run
 from ..common.errors import CommandError, HostError
@@ -142,7 +143,7 @@ def _spec(body: Mapping[str, Any]) -> Spec:
     key = body.get("type")
     value = body.get("map")
     counters = any("counter" in statement for statement in body.get("stmt", ()) if isinstance(statement, Mapping))
-    flags = body.get("flags", ())
+    flags = body.get("flags", [])
     return Spec(
         key=tuple(str(part) for part in key) if isinstance(key, list) else (str(key),),
         value=None if value is None else str(value),
@@ -190,6 +191,7 @@ def _value(kind: str, raw: Any) -> str:
 def _byte_codes(printed: str, table: str) -> dict[str, list[str]]:
     """The rules of each chain as byte code, in what nft prints with --debug=netlink."""
     codes: dict[str, list[str]] = {}
+    chain = ""
     rule: Optional[list[str]] = None
     for line in printed.splitlines():
         if line.startswith("  [ "):

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Collection, Mapping, Optional, Sequence
+from typing import Optional
 
 from .table import TABLE, Chain, Counter, Hook, KernelMap, KernelTable, Map, Spec, Table, chain_head, element_text
 

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Callable, Iterable, Mapping, Optional, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Callable, Optional
 
 from ..common.errors import ConfigError
 from ..common.iproute import HeldAddress, IPAddress, Iproute, Link, Route
@@ -158,9 +159,7 @@ def _common_interface(vip: Vip, place: str, host: _Host) -> str:
     return host.link(next(iter(through)), f"{place}backend_interface").name
 
 
-def _ask(
-    vips: Sequence[Vip], interfaces: Sequence[str], resolver: Resolver
-) -> dict[tuple[str, str], frozenset[str]]:
+def _ask(vips: Sequence[Vip], interfaces: Sequence[str], resolver: Resolver) -> dict[tuple[str, str], frozenset[str]]:
     """One question for each NIC, with every address that it is asked for."""
     wanted: dict[str, set[str]] = {}
     for vip, interface in zip(vips, interfaces):

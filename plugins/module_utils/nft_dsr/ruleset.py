@@ -29,8 +29,9 @@ a VIP can clash with anything.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Collection, Iterable, Mapping, Optional, Sequence
+from typing import Optional
 
 from . import schedule
 from .model import Backend, Vip
@@ -148,7 +149,7 @@ def _slot_leaders(ordered: Sequence[ResolvedVip], existing: Collection[str]) -> 
     groups: dict[tuple[tuple[int, int], ...], list[str]] = {}
     for item in ordered:
         groups.setdefault(tuple(sorted(item.weights.items())), []).append(item.vip.name)
-    leaders = {}
+    leaders: dict[str, str] = {}
     for names in groups.values():
         leader = next((name for name in names if f"slots_{name}" in existing), names[0])
         leaders.update((name, leader) for name in names)
@@ -319,9 +320,7 @@ class _VipRules:
 
     def tcp_fin(self) -> list[str]:
         return [
-            self._forward(
-                self._flow, self._set("update", "closing", CLOSING_TIMEOUT), self._set("delete", "flows")
-            ),
+            self._forward(self._flow, self._set("update", "closing", CLOSING_TIMEOUT), self._set("delete", "flows")),
             self._forward(self._flow),  # the closing table is full: the entry stays where it is
             self._forward(self._closing, self._set("update", "closing", CLOSING_TIMEOUT)),
             f"goto fallback_{self._vip.name}",
@@ -363,7 +362,9 @@ def _dispatch(build: _Builder, interface: str, items: Sequence[ResolvedVip]) -> 
     by_port = "ip daddr . ip protocol . th dport"
     key = ("ipv4_addr", "inet_proto", "inet_service")
     # The first is always there, so that adding a VIP edits an element and no rule.
-    build.map(f"services_{interface}", (f"typeof {by_port} : verdict", "counter"), Spec(key, "verdict", counter=True), singles)
+    build.map(
+        f"services_{interface}", (f"typeof {by_port} : verdict", "counter"), Spec(key, "verdict", counter=True), singles
+    )
     rules.append(f"{by_port} vmap @services_{interface}")
     if ranges:
         build.map(

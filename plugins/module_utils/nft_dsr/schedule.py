@@ -23,9 +23,9 @@ import hashlib
 import heapq
 import math
 from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
-from typing import Iterable, Mapping, Sequence
 
 # Pool sizes (up to), slots, and by how many thousandths a backend may go above its share of them.
 # More slots move less and balance better, and cost memory and load time for each pool.

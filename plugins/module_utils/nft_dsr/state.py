@@ -12,8 +12,9 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Iterable, Mapping, Optional, Sequence
+from typing import Any, Optional
 
 from ..common.errors import ConfigError, HostError
 from ..common.files import read_text, write_text

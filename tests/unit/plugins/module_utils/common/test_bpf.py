@@ -9,10 +9,11 @@ import struct
 from ipaddress import IPv4Address
 
 import pytest
-from ansible_collections.dsr.layer2.plugins.module_utils.common import bpf, packet
-from ansible_collections.dsr.layer2.plugins.module_utils.common.packet import Arp, Ethernet, IPv4, Tcp, Udp
 from hypothesis import example, given
 from hypothesis import strategies as st
+
+from ansible_collections.dsr.layer2.plugins.module_utils.common import bpf, packet
+from ansible_collections.dsr.layer2.plugins.module_utils.common.packet import Arp, Ethernet, IPv4, Tcp, Udp
 
 VIP = IPv4Address("10.77.0.100")
 CLIENT = IPv4Address("10.77.0.10")

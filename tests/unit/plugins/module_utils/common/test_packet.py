@@ -9,10 +9,11 @@ import struct
 from ipaddress import IPv4Address
 
 import pytest
-from ansible_collections.dsr.layer2.plugins.module_utils.common import packet
-from ansible_collections.dsr.layer2.plugins.module_utils.common.packet import Arp, Ethernet, IPv4, Tcp, Udp, Unreachable
 from hypothesis import given
 from hypothesis import strategies as st
+
+from ansible_collections.dsr.layer2.plugins.module_utils.common import packet
+from ansible_collections.dsr.layer2.plugins.module_utils.common.packet import Arp, Ethernet, IPv4, Tcp, Udp, Unreachable
 
 macs = st.binary(min_size=6, max_size=6)
 ips = st.integers(0, 2**32 - 1).map(IPv4Address)
@@ -63,8 +64,18 @@ def test_a_mac_is_read(text: str, value: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "02:d5:00:00:00", "02:d5:00:00:00:0a:0b", "02:d5-00:00:00:0a", "02d50000000a", "02:d5:00:00:00:0g"]
-    + ["2:d5:0:0:0:a", " 02:d5:00:00:00:0a", "02:d5:00:00:00:0a\n", "٠٢:d5:00:00:00:0a"],
+    [
+        "",
+        "02:d5:00:00:00",
+        "02:d5:00:00:00:0a:0b",
+        "02:d5-00:00:00:0a",
+        "02d50000000a",
+        "02:d5:00:00:00:0g",
+        "2:d5:0:0:0:a",
+        " 02:d5:00:00:00:0a",
+        "02:d5:00:00:00:0a\n",
+        "٠٢:d5:00:00:00:0a",
+    ],
 )
 def test_what_is_no_mac_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a MAC address"):
@@ -107,13 +118,12 @@ def test_an_ipv4_header_of_the_textbook() -> None:
     assert built[:20] == header
 
 
-def test_a_syn_as_linux_sends_it() -> None:
-    """A SYN that was captured on a wire, with its checksum."""
-    segment = bytes.fromhex("9c4000500102030400000000 6002ffff 0000 0000 020405b4".replace(" ", ""))
+def test_a_syn_byte_by_byte() -> None:
     built = Tcp(40000, 80, 0x01020304, 0, packet.SYN, 65535, bytes.fromhex("020405b4")).pack(
         IPv4Address("10.77.0.10"), IPv4Address("10.77.0.100")
     )
-    assert built[:16] + b"\0\0" + built[18:] == segment
+    assert built[:16].hex(" ", 2) == "9c40 0050 0102 0304 0000 0000 6002 ffff"
+    assert built[18:].hex(" ", 2) == "0000 0204 05b4"
 
 
 @given(ethernets)

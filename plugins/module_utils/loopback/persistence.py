@@ -1,0 +1,138 @@
+# Copyright (c) 2026, the dsr.layer2 authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What brings the addresses of one interface back at boot: which of them is in charge, and what it wants on disk."""
+
+from __future__ import annotations
+
+from typing import Iterable, Optional, Sequence
+
+from ..common.errors import HostError
+from ..common.iproute import IPAddress, Link
+from .host import Host
+from .model import ordered
+from .netplan import Netplan
+from .networkd import Networkd
+from .persisted import NetplanId
+from .plan import Wanted
+from .unit import SystemdUnit
+
+NONE = "none"
+
+
+class Persistence:
+    """All that can keep addresses of ``link`` over a boot.
+
+    ``old_files``: files that we wrote for it earlier; some may be at other paths than today's.
+    """
+
+    def __init__(self, host: Host, link: Link, netplan_file: str, old_files: Iterable[str] = ()) -> None:
+        self._host = host
+        self._link = link
+        self._netplan = Netplan(host, netplan_file)
+        self._old_netplans = [
+            Netplan(host, path) for path in sorted(set(old_files)) if path.endswith(".yaml") and path != netplan_file
+        ]
+        self._networkd = Networkd(host)
+        self._unit = SystemdUnit(host)
+        self._device: Optional[NetplanId] = None
+        self._target: Optional[str] = None
+
+    def own_addresses(self) -> tuple[IPAddress, ...]:
+        """What our files give to the link now."""
+        found = [*self._networkd.own_addresses(self._link), *self._unit.own_addresses().get(self._link.name, ())]
+        for netplan in (self._netplan, *self._old_netplans):
+            device = netplan.own_device(self._link)
+            if device is not None:
+                found += netplan.own_addresses()[device]
+        return ordered(found)
+
+    # --- who is in charge --------------------------------------------------------------------------
+
+    def choose_for_loopback(self, persist: str) -> str:
+        """What keeps addresses of lo (or of an interface like it): ``persist`` itself, or what it stands for."""
+        if persist == NONE:
+            return NONE
+        if persist == "netplan" or (persist == "auto" and self._netplan.in_charge):
+            self._require_netplan()
+            self._device = self._netplan.device(self._link)
+            if self._device is not None:
+                return self._netplan.name
+        if persist == "networkd" or (persist == "auto" and self._networkd.in_charge):
+            self._require_networkd()
+            self._target = self._networkd.target(self._link)
+            if self._target is not None:
+                return self._networkd.name
+        raise HostError(self._nothing_found(persist))
+
+    def choose_for_nic(self, persist: str) -> str:
+        """The same for a NIC: only what manages this very NIC already, or else a unit of our own."""
+        if persist == NONE:
+            return NONE
+        if persist == "netplan" or (persist == "auto" and self._netplan.in_charge):
+            self._require_netplan()
+            self._device = self._netplan.device(self._link)
+            if self._device is not None and self._netplan.is_exact(self._device, self._link):
+                return self._netplan.name
+            if persist == "netplan":
+                raise HostError(self._not_managed("netplan", self._device is not None))
+        if persist == "networkd" or (persist == "auto" and self._networkd.in_charge):
+            self._require_networkd()
+            file = self._networkd.network_file(self._link)
+            if file is not None and self._networkd.is_exact(file, self._link):
+                self._target = self._networkd.target(self._link)
+                return self._networkd.name
+            if persist == "networkd":
+                raise HostError(self._not_managed("systemd-networkd", file is not None))
+        return self._unit.name
+
+    def _require_netplan(self) -> None:
+        if not self._netplan.installed:
+            raise HostError("persist: netplan is not installed on this host; choose another 'persist'")
+
+    def _require_networkd(self) -> None:
+        if not self._networkd.in_charge:
+            raise HostError(
+                "persist: systemd-networkd is not enabled on this host, so it would never read our file; "
+                "enable it or choose another 'persist'"
+            )
+
+    def _not_managed(self, manager: str, many: bool) -> str:
+        why = (
+            f"configures {self._link.name} by a pattern that can match other NICs as well, which would get the addresses too"
+            if many
+            else f"does not manage {self._link.name}, and would take it over"
+        )
+        return f"persist: {manager} {why}; choose 'systemd' or 'none'"
+
+    def _nothing_found(self, persist: str) -> str:
+        if not self._link.loopback:
+            return f"persist: nothing that this version supports manages {self._link.name}; choose 'persist: none'"
+        others = []
+        if self._host.find("ifup") and self._host.exists("/etc/network/interfaces"):
+            others.append("ifupdown")
+        if self._host.glob("/etc/systemd/system/*.wants/NetworkManager.service"):
+            others.append("NetworkManager")
+        found = f" (there is {' and '.join(others)}, which this version does not support)" if others else ""
+        return (
+            f"persist: neither netplan nor systemd-networkd manages the network of this host{found}; "
+            f"'persist: none' sets the addresses until the next boot and leaves it to you to bring them back"
+        )
+
+    # --- what it wants -------------------------------------------------------------------------------
+
+    def wanted(self, manager: str, addresses: Sequence[IPAddress]) -> list[Wanted]:
+        """What the files must be for ``manager`` to keep ``addresses``, and for no other one to."""
+        wants = []
+        for netplan in (self._netplan, *self._old_netplans):
+            if manager == netplan.name and netplan is self._netplan and self._device is not None and addresses:
+                wants.append(netplan.wanted(self._link, self._device, addresses))
+            else:
+                device = netplan.own_device(self._link)
+                if device is not None:
+                    wants.append(netplan.wanted(self._link, device, ()))
+        target = self._target if manager == self._networkd.name else None
+        wants.append(self._networkd.wanted(self._link, target, addresses))
+        if manager == self._unit.name or self._link.name in self._unit.own_addresses():
+            wants.append(self._unit.wanted(self._link.name, addresses if manager == self._unit.name else ()))
+        return wants
