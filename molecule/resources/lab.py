@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import subprocess
 from collections.abc import Iterator
 from functools import cached_property
@@ -19,7 +20,7 @@ import yaml
 
 ENGINE = os.environ.get("MOLECULE_DSR_ENGINE") or "podman"
 INTERFACE = "eth0"
-READY_SECONDS = 10
+TRAFFIC = "/opt/traffic.py"
 
 
 class Machine:
@@ -63,22 +64,24 @@ class Machine:
 
     def connect(self, address: str, port: int, *options: str) -> dict[str, Any]:
         """Short connections, and who answered them."""
-        report: dict[str, Any] = json.loads(self.run("traffic", "connect", address, str(port), *options).splitlines()[-1])
+        report: dict[str, Any] = json.loads(self.run(TRAFFIC, "connect", address, str(port), *options).splitlines()[-1])
         return report
 
     @contextlib.contextmanager
     def capture(self, *options: str) -> Iterator[dict[str, Any]]:
         """Count frames on the NIC during the block; the report is filled in when the block ends."""
         report: dict[str, Any] = {}
-        command = self._exec("traffic", "capture", INTERFACE, "--seconds", "60", *options, interactive=True)
+        # Not every engine tells the program that its standard input has ended, so it is ended by its id.
+        program = f"echo $$; exec {shlex.join([TRAFFIC, 'capture', INTERFACE, '--seconds', '60', *options])}"
+        command = self._exec("sh", "-c", program, interactive=True)
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdin and process.stdout
-            first = process.stdout.readline().strip()
+            assert process.stdout
+            identity, first = (process.stdout.readline().strip() for _ in range(2))
             assert first == "READY", f"{self.name}: the capture did not begin: {first}"
             try:
                 yield report
             finally:
-                process.stdin.close()  # tells it to end
+                self.run("kill", identity)
                 last = process.stdout.read().splitlines()
         report.update(json.loads(last[-1]))
 
@@ -97,6 +100,11 @@ class Lab:
             for group, content in everything["children"].items()
         }
         self.vips: dict[str, dict[str, Any]] = {vip["name"]: vip for vip in everything["vars"]["dsr_vips"]}
+
+    @classmethod
+    def of_scenario(cls) -> Lab:
+        """That of the scenario that Molecule is running."""
+        return cls(Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"]) / "inventory/hosts.yml")
 
     @property
     def lb(self) -> Machine:

@@ -1,12 +1,30 @@
 # Copyright (c) 2026, the dsr.layer2 authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How systemd names a NIC."""
+"""NICs of a load balancer: the addresses that they hold, and their names in systemd."""
 
 from __future__ import annotations
 
 import re
-from typing import Callable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Callable
+
+Vips = Iterable[Mapping[str, Any]]
+
+
+def _holdings(vips: Vips) -> list[tuple[str, str]]:
+    # Several VIPs may share an address.
+    return list(dict.fromkeys((vip["interface"], vip["address"]) for vip in vips))
+
+
+def addresses_by_nic(vips: Vips, without: Sequence[Mapping[str, Any]] = ()) -> dict[str, list[str]]:
+    """The addresses of the VIPs by their NIC, less those that the others have on the same NIC."""
+    by_nic: dict[str, list[str]] = {}
+    others = frozenset(_holdings(without))
+    for nic, address in _holdings(vips):
+        if (nic, address) not in others:
+            by_nic.setdefault(nic, []).append(address)
+    return by_nic
 
 
 def device_unit(nic: str) -> str:
@@ -18,5 +36,5 @@ def device_unit(nic: str) -> str:
 class FilterModule:
     """The filters of this file."""
 
-    def filters(self) -> dict[str, Callable[..., str]]:
-        return {"device_unit": device_unit}
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"addresses_by_nic": addresses_by_nic, "device_unit": device_unit}

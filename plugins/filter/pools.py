@@ -9,8 +9,9 @@ They run on the controller before any host is touched, and check with the code t
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address
-from typing import Any, Callable, Iterable, Mapping, Optional, Sequence
+from typing import Any, Callable, Optional, TypeVar
 
 from ansible.errors import AnsibleFilterError
 
@@ -19,6 +20,7 @@ from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr import model
 
 Vips = Sequence[Mapping[str, Any]]
 HostVars = Mapping[str, Mapping[str, Any]]
+Answer = TypeVar("Answer")
 
 # The place of a backend in an error's path
 _PLACE = re.compile(r"dsr_vips\[(?P<vip>\d+)\]\.backends\[(?P<backend>\d+)\]")
@@ -110,7 +112,8 @@ def _completed(vips: Any, hosts: Sequence[str], hostvars: HostVars) -> list[dict
     given = _checked_list(vips)
     if not hosts and any(map(_takes_all, given)):
         raise ConfigError(
-            "dsr_backends", "the group has no hosts, and a VIP without 'backends' takes all of them; check the inventory"
+            "dsr_backends",
+            "the group has no hosts, and a VIP without 'backends' takes all of them; check the inventory",
         )
     completed = [_complete(vip, hosts, hostvars) for vip in given]
     try:
@@ -129,10 +132,24 @@ def pools(vips: Any, hosts: Sequence[str], hostvars: HostVars) -> list[dict[str,
     return _told(lambda: _completed(vips, hosts, hostvars))
 
 
-def pools_problem(vips: Any, hosts: Sequence[str], hostvars: HostVars) -> str:
-    """Why the VIPs can't be configured, or ''."""
+def pools_problem(vips: Any, groups: Mapping[str, Sequence[str]], hostvars: HostVars, allow_empty: bool = False) -> str:
+    """Why the VIPs of an inventory can't be configured, or ''."""
     try:
-        _completed(vips, hosts, hostvars)
+        if not groups.get("dsr_load_balancers"):
+            raise ConfigError("dsr_load_balancers", "the inventory has no host in this group")
+        if vips is None or vips == "":
+            raise ConfigError(
+                "dsr_vips",
+                "is not defined for this host; define it where load balancers and backends both see it, as in "
+                "group_vars/all.yml",
+            )
+        if not _checked_list(vips) and not allow_empty:
+            raise ConfigError(
+                "dsr_vips",
+                "is an empty list, which would remove every VIP from every host; if that is meant, set "
+                "dsr_allow_empty: true",
+            )
+        _completed(vips, groups.get("dsr_backends", ()), hostvars)
     except ConfigError as error:
         return str(error)
     return ""
@@ -142,7 +159,9 @@ def hosts_without_address(vips: Any, hosts: Sequence[str], hostvars: HostVars) -
     """The hosts whose address some VIP needs and nobody knows yet."""
 
     def ask() -> list[str]:
-        versions = {_version(vip) for vip in _checked_list(vips) if _takes_all(vip)}
+        # What is no list of VIPs needs no host; it is reported elsewhere.
+        given = [] if isinstance(vips, (str, Mapping)) or not isinstance(vips, Sequence) else vips
+        versions = {_version(vip) for vip in given if _takes_all(vip)}
         return [host for host in hosts if any(_address(host, hostvars[host], version) is None for version in versions)]
 
     return _told(ask)
@@ -176,7 +195,7 @@ def vip_defaults(vips: Iterable[Mapping[str, Any]], interface: str = "") -> list
     return [{**nics, **{key: value for key, value in vip.items() if value not in (None, "")}} for vip in vips]
 
 
-def _told(ask: Callable[[], Any]) -> Any:
+def _told(ask: Callable[[], Answer]) -> Answer:
     """The answer; a problem in the user's data as the error that Ansible shows."""
     try:
         return ask()

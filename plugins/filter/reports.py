@@ -5,10 +5,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Callable
+
+from ansible_collections.dsr.layer2.plugins.filter.pools import vips_of_host
 
 Vip = Mapping[str, Any]
 HostVars = Mapping[str, Mapping[str, Any]]
+
+_MAC = re.compile(r"\b[0-9a-f]{2}(?::[0-9a-f]{2}){5}\b")
 
 # A compared option of a VIP, as it is without the user's saying anything
 _DEFAULTS = {"protocol": "tcp", "scheduler": "source_hash"}
@@ -89,7 +95,8 @@ def probes(vips: Iterable[Vip], protocols: Sequence[str], each_backend: bool = F
 class _Run:
     """What the hosts of a run of `verify` have registered, by group."""
 
-    def __init__(self, hostvars: HostVars, groups: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, wanted: Sequence[Vip], hostvars: HostVars, groups: Mapping[str, Sequence[str]]) -> None:
+        self.wanted = wanted
         self._hostvars = hostvars
         self._groups = groups
 
@@ -104,6 +111,10 @@ class _Run:
         value = self._hostvars[host].get(name)
         return default if value in (None, "") else value
 
+    @property
+    def clients(self) -> Sequence[str]:
+        return self._groups.get("dsr_clients_here", ())
+
     def unasked(self) -> list[str]:
         """The hosts at both ends that did not take part: unreachable, or outside the limit."""
         asked = {host for host, _ in self.load_balancers()} | {host for host, _ in self.backends()}
@@ -113,11 +124,22 @@ class _Run:
     def load_balancers(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         return self._registered("dsr_load_balancers", "__dsr_seen_vips")
 
+    def addresses(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """What it takes to have the addresses on each NIC of the load balancers."""
+        for host, answer in self._registered("dsr_load_balancers", "__dsr_seen_addresses"):
+            for result in answer.get("results", ()):
+                yield host, result
+
     def neighbours(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         return self._registered("dsr_load_balancers", "__dsr_seen_neighbours")
 
     def backends(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         return self._registered("dsr_backends", "__dsr_seen_loopback")
+
+    def lacking(self, host: str, answer: Mapping[str, Any]) -> list[str]:
+        """The VIPs that a backend should hold and does not."""
+        held = {entry["address"] for entry in answer["vips"]}
+        return [address for address in vips_of_host(self.wanted, host, self._hostvars) if address not in held]
 
     def probes(self, group: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Every single probe of the hosts of a group."""
@@ -144,8 +166,8 @@ def _differences(wanted: Vip, seen: Vip) -> list[str]:
     return differences
 
 
-def _of_load_balancers(run: _Run, wanted: Sequence[Vip]) -> Iterator[str]:
-    names = {vip["name"]: vip for vip in wanted}
+def _of_load_balancers(run: _Run) -> Iterator[str]:
+    names = {vip["name"]: vip for vip in run.wanted}
     for host, answer in run.load_balancers():
         if "vips" not in answer:
             yield f"{host}: {_complaint(answer)}"
@@ -158,21 +180,40 @@ def _of_load_balancers(run: _Run, wanted: Sequence[Vip]) -> Iterator[str]:
             for difference in _differences(vip, seen[name]):
                 yield f"{host}: the VIP {name} differs from dsr_vips: {difference}; run dsr.layer2.site"
         for name, vip in seen.items():
-            if name not in names and str(run.variable(host, "load_balancer_purge", True)).lower() not in ("false", "no"):
+            if name not in names and str(run.variable(host, "load_balancer_purge", True)).lower() not in (
+                "false",
+                "no",
+            ):
                 yield f"{host}: the VIP {name} is configured and not in dsr_vips; run dsr.layer2.site to remove it"
             if not vip["in_sync"]:
                 what = "; ".join(vip.get("differences", ())) or "the kernel has something else"
                 yield f"{host}: the VIP {name} is not in force as configured ({what}); run dsr.layer2.site"
 
 
-def _of_neighbours(run: _Run) -> Iterator[str]:
-    known = {
+def _of_addresses(run: _Run) -> Iterator[str]:
+    for host, result in run.addresses():
+        if "steps" not in result:
+            yield f"{host}: {_complaint(result)}"
+        elif result["steps"]:
+            yield (
+                f"{host}: the addresses on {result['item']['key']}, or what brings them back at boot, are not as they "
+                f"should be ({'; '.join(result['steps'])}); run dsr.layer2.site"
+            )
+
+
+def _macs(run: _Run) -> dict[str, str]:
+    """Whose a MAC is, as far as the load balancers know."""
+    return {
         backend["mac"]: backend.get("name") or backend["address"]
         for _, answer in run.load_balancers()
         for vip in answer.get("vips", ())
         for backend in vip["backends"]
         if backend.get("mac")
     }
+
+
+def _of_neighbours(run: _Run) -> Iterator[str]:
+    known = _macs(run)
     for host, answer in run.neighbours():
         if "answers" not in answer:
             yield f"{host}: {_complaint(answer)}"
@@ -190,26 +231,29 @@ def _of_backends(run: _Run) -> Iterator[str]:
     for host, answer in run.backends():
         if "vips" not in answer:
             yield f"{host}: {_complaint(answer)}"
-        for problem in answer.get("problems", ()):
-            yield f"{host}: {problem}"
+            continue
+        problems = answer.get("problems", ())
+        yield from (f"{host}: {problem}" for problem in problems)
+        for address in run.lacking(host, answer):
+            if not any(address in problem for problem in problems):
+                yield f"{host}: does not hold the VIP {address}; run dsr.layer2.site"
 
 
 def _of_probes(run: _Run) -> Iterator[str]:
+    known = _macs(run)
+
+    def named(text: str) -> str:
+        return _MAC.sub(lambda mac: f"{known[mac[0]]} ({mac[0]})" if mac[0] in known else mac[0], text)
+
     for group in ("dsr_clients", "dsr_load_balancers"):
         for host, result in run.probes(group):
             if _complaint(result):
                 through = "" if group == "dsr_clients" else "is a service listening there? "
-                yield f"{host}: {result['item']['label']}: {through}{_complaint(result)}"
+                yield f"{host}: {result['item']['label']}: {through}{named(_complaint(result))}"
 
 
 def _summary(run: _Run) -> Iterator[str]:
-    names = {
-        backend["mac"]: backend.get("name") or backend["address"]
-        for _, answer in run.load_balancers()
-        for vip in answer.get("vips", ())
-        for backend in vip["backends"]
-        if backend.get("mac")
-    }
+    names = _macs(run)
     for host, answer in run.load_balancers():
         for vip in answer.get("vips", ()):
             up = sum(backend["state"] == "up" and backend["weight"] > 0 for backend in vip["backends"])
@@ -217,25 +261,34 @@ def _summary(run: _Run) -> Iterator[str]:
     for host, answer in run.backends():
         held = [entry["address"] for entry in answer.get("vips", ())]
         yield f"{host}: holds {', '.join(held) or 'no VIP'} and leaves ARP for it to the load balancer"
-    tested = False
+    tried = set()
     for host, result in run.probes("dsr_clients"):
-        tested = True
-        spread = ", ".join(f"{names.get(entry['mac'], entry['mac'])} {entry['connections']}" for entry in result["backends"])
-        yield f"{host}: {result['item']['label']}: {result['direct']} connections answered directly ({spread})"
+        tried.add(result["item"]["vip"])
+        shares = (f"{names.get(entry['mac'], entry['mac'])} {entry['connections']}" for entry in result["backends"])
+        answers = f"{result['direct']} connections answered directly ({', '.join(shares)})"
+        yield f"{host}: {result['item']['label']}: {answers}"
     for host, result in run.probes("dsr_load_balancers"):
+        tried.add(result["item"]["vip"])
         yield f"{host}: {result['item']['label']}: answers"
-    if not tested:
+    untried = sorted({vip["name"] for _, answer in run.load_balancers() for vip in answer["vips"]} - tried)
+    if untried:
+        why = "it takes all ports, has no backend in service, or is on UDP (see dsr_verify_udp)"
+        yield f"Not tried: {', '.join(untried)}, as {why}"
+    if not run.clients:
         yield "The clients' path was NOT tested: no host of the group dsr_clients took part."
     unasked = run.unasked()
     if unasked:
         yield f"Not checked, as not reached or outside the limit: {', '.join(unasked)}"
 
 
-def verification(wanted: Sequence[Vip], hostvars: HostVars, groups: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+def verification(
+    wanted: Sequence[Vip], hostvars: HostVars, groups: Mapping[str, Sequence[str]]
+) -> dict[str, list[str]]:
     """The findings of `verify`: problems, and a summary to read when there are none."""
-    run = _Run(hostvars, groups)
+    run = _Run(wanted, hostvars, groups)
     problems = [
-        *_of_load_balancers(run, wanted),
+        *_of_load_balancers(run),
+        *_of_addresses(run),
         *_of_neighbours(run),
         *_of_backends(run),
         *_of_probes(run),

@@ -19,17 +19,15 @@ author:
   - dsr.layer2 authors (@dsr-layer2)
 extends_documentation_fragment:
   - dsr.layer2.attributes
+  - dsr.layer2.attributes.info_module
+  - dsr.layer2.attributes.actiongroup
+requirements:
+  - iproute2
 attributes:
   check_mode:
     support: full
     details:
       - It changes nothing, so in check mode it does the same. That means that it sends ARP requests in check mode too.
-  diff_mode:
-    support: none
-    details:
-      - It changes nothing.
-  idempotent:
-    support: full
 options:
   addresses:
     description:

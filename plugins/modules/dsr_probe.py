@@ -22,17 +22,15 @@ author:
   - dsr.layer2 authors (@dsr-layer2)
 extends_documentation_fragment:
   - dsr.layer2.attributes
+  - dsr.layer2.attributes.info_module
+  - dsr.layer2.attributes.actiongroup
+requirements:
+  - iproute2
 attributes:
   check_mode:
     support: full
     details:
       - It changes nothing, so in check mode it does the same. That means that it sends packets in check mode too.
-  diff_mode:
-    support: none
-    details:
-      - It changes nothing.
-  idempotent:
-    support: full
 options:
   address:
     description:
@@ -92,7 +90,7 @@ options:
   payload:
     description:
       - What to send, as text (UTF-8, 1400 bytes at most). For bytes that are not text, use the escapes of a
-        double-quoted YAML string, up to C(\\x7f).
+        double-quoted YAML string, up to C(\x7f).
       - By default V(dsr-probe) with O(protocol=udp), and nothing with O(protocol=tcp). Choose something
         that the service answers.
       - Not with O(protocol=tcp) and O(through) together.
@@ -217,8 +215,8 @@ backends:
       type: bool
     rtt_ms:
       description:
-        - The time in milliseconds from the first packet to the first reply, as O(ignore:min), O(ignore:median)
-          and O(ignore:max).
+        - The time in milliseconds from the first packet to the first reply, as C(min), C(median)
+          and C(max).
       type: dict
   sample:
     - connections: 16

@@ -199,7 +199,8 @@ from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.engine import L
 
 def main() -> None:
     module = VipModule(
-        check=lambda params: model.parse_vip(vip_options(params), ""),
+        # Without "present" most options may be missing, and Ansible says best what is wrong.
+        check=lambda params: params.get("state", "present") == "present" and model.parse_vip(vip_options(params), ""),
         argument_spec={
             "name": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},

@@ -6,17 +6,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Iterator, Mapping, Optional
+from typing import Any, Optional
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lab import Lab, LabError, unused_name  # noqa: E402
-from lab.machines import check_machine  # noqa: E402
-from lab.modules import ModuleRunner  # noqa: E402
-from lab.standard import build, hold_vips, serve  # noqa: E402
+from lab import Lab, LabError, unused_name
+from lab.machines import check_machine
+from lab.modules import ModuleRunner
+from lab.standard import build, hold_vips, serve
 
 _HERE = Path(__file__).resolve().parent
 

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable
 
@@ -72,7 +73,7 @@ def balance_by_hand(lab: Lab, protocol: str = "tcp", port: int = 80) -> None:
 
 
 @pytest.fixture
-def by_hand(lab: Lab):
+def by_hand(lab: Lab) -> Iterator[Callable[..., None]]:
     yield lambda *arguments: balance_by_hand(lab, *arguments)
     lab.run("lb", ["nft", "delete", "table", "netdev", "by_hand"], check=False)
 
@@ -125,6 +126,11 @@ def test_a_failing_command_is_an_error_with_what_it_said(lab: Lab) -> None:
         lab.run("b9", ["true"])
 
 
+def test_orphans_are_buried(lab: Lab) -> None:
+    lab.run("b1", ["sh", "-c", "sleep 0.01 >/dev/null 2>&1 & sleep 0.02 >/dev/null 2>&1 &"])
+    assert await_true(lambda: "sleep" not in lab.run("b1", ["ps", "-eo", "comm="]).stdout)
+
+
 def test_nics_segments_and_cables(bare_lab: Lab) -> None:
     bare_lab.add_host("left", "10.1.0.1")
     bare_lab.add_host("right", "10.1.0.2")
@@ -166,7 +172,7 @@ def test_ipv6_is_usable_where_the_machine_has_it(bare_lab: Lab) -> None:
 
 
 def test_a_lab_that_fails_half_way_leaves_nothing() -> None:
-    name, spaces = unused_name(), set()
+    name, spaces = unused_name(), set[str]()
     with pytest.raises(ZeroDivisionError), Lab(name) as lab:
         lab.add_host("a", "10.1.0.1")
         lab.popen("a", ["sleep", "1000"])
@@ -179,15 +185,27 @@ def test_a_lab_that_fails_half_way_leaves_nothing() -> None:
 def test_a_host_that_does_not_start_leaves_nothing(tmp_path: Path) -> None:
     name = unused_name()
     before = namespaces_in_use()
-    with pytest.raises(LabError, match="b: the machine does not start: .*nowhere"):
-        with Lab(name, shown=[tmp_path / "nowhere"]) as lab:
-            lab.add_host("b", "10.1.0.1")
+    with (
+        pytest.raises(LabError, match=r"b: the machine does not start: .*nowhere"),
+        Lab(name, shown=[tmp_path / "nowhere"]) as lab,
+    ):
+        lab.add_host("b", "10.1.0.1")
     assert traces(name, namespaces_in_use() - before) == []
     with Lab(name) as lab:
-        with pytest.raises(LabError, match="10.1.0.300"):
+        with pytest.raises(LabError, match=r"10\.1\.0\.300"):
             lab.add_host("b", "10.1.0.300", mac="02:00:00:00:00:01")
         assert "b" not in lab.hosts
         assert lab.add_host("b", "10.1.0.30").mac == "02:d5:00:00:00:1e"
+
+
+def test_a_machine_that_allows_no_namespaces_is_an_error_of_one_line() -> None:
+    name = unused_name()
+    argv = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"]
+    argv += [sys.executable, str(LAB / "lab.py"), "--name", name, "up"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done
+    assert "does not let root make namespaces" in done.stderr
+    assert traces(name, set()) == []
 
 
 def test_a_lab_ends_with_the_process_that_made_it() -> None:
@@ -204,8 +222,17 @@ def test_a_lab_ends_with_the_process_that_made_it() -> None:
         assert len(spaces) == 2
         owner.send_signal(signal.SIGKILL)
     assert await_true(lambda: not spaces & namespaces_in_use())
-    Lab(name).up().down()  # the name is free again
+    with Lab(unused_name()) as lab:  # another lab tidies up after it
+        lab.add_host("a", "10.1.0.1")
     assert traces(name, spaces) == []
+
+
+def test_a_lab_that_lingers_is_ended_by_its_maker_too() -> None:
+    with Lab(unused_name(), linger=True) as lab:
+        lab.add_host("a", "10.1.0.1")
+        spaces = spaces_of(lab)
+        assert lab.alive
+    assert traces(lab.name, spaces) == []
 
 
 def test_the_command_line_raises_a_lab_that_stays_and_ends_it(tmp_path: Path) -> None:
@@ -333,12 +360,14 @@ def test_crafted_frames_arrive_as_they_were_made(lab: Lab) -> None:
     ) as capture:
         arguments = ["eth0", "--to-mac", lab.hosts["b1"].mac, "--destination", VIPS[2], "--port", 9]
         sent = lab.traffic(
-            *["client", "send", *arguments, "--source", "10.77.0.60", "--sources", 2, "--source-ports", "1000-1001"],
+            "client",
+            *["send", *arguments, "--source", "10.77.0.60", "--sources", 2, "--source-ports", "1000-1001"],
             *["--flags", "S,FA", "--count", 8],
         )
         assert sent["sent"] == 8
         lab.traffic(
-            *["client", "send", *arguments, "--source", "10.77.0.60", "--protocol", "udp", "--size", 3000],
+            "client",
+            *["send", *arguments, "--source", "10.77.0.60", "--protocol", "udp", "--size", 3000],
             *["--fragment-size", 1400, "--count", 3],
         )
         result = capture.stop()

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Mapping, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Optional
 
 from .errors import LabError
 
@@ -46,6 +47,7 @@ def render(
     }
     connection = {
         "ansible_connection": "ansible.builtin.ssh",
+        "ansible_user": "root",  # who it is already: nothing has to become root, and sudo need not be there
         "ansible_ssh_executable": str(_SSH),
         "ansible_ssh_args": "-o ControlMaster=no",
         "ansible_ssh_transfer_method": "piped",

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import Optional
 
 # Run as a script, this file's own folder comes first, and `lab` would be this file.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -51,7 +53,7 @@ def _inventory(arguments: argparse.Namespace) -> None:
 
 
 def _exec(arguments: argparse.Namespace) -> None:
-    argv = arguments.command or ["/bin/sh"]
+    argv = arguments.command or [shutil.which("bash", path=ENVIRONMENT["PATH"]) or "sh"]
     command = Lab.attach(arguments.name).command(arguments.host, argv)
     os.execvpe(command[0], command, {**ENVIRONMENT, "TERM": os.environ.get("TERM", "dumb")})
 

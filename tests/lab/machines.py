@@ -10,8 +10,9 @@ import select
 import shutil
 import subprocess
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Iterable, Optional, Sequence
+from typing import Optional
 
 from .errors import LabError
 from .running import Result, Running
@@ -52,9 +53,9 @@ class Machine:
         """Start a machine and wait until it is ready. It ends with this process unless it is to ``linger``."""
         spaces = ["--mount", "--net", *(["--pid", "--uts", "--ipc"] if host else [])]
         kind, life = "host" if host else "switch", "lingering" if linger else "owned"
+        init = ["sh", str(_HERE / "machine-init"), kind, life, name, str(state.folder), *map(str, shown)]
         child = subprocess.Popen(
-            ["unshare", *spaces, "--fork", "--kill-child", "--", "sh", str(_HERE / "machine-init"), kind, life, name]
-            + [str(state.folder), *map(str, shown)],
+            ["unshare", *spaces, "--fork", "--kill-child", "--", *init],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -79,7 +80,7 @@ class Machine:
             return machine
         except BaseException:
             child.kill()  # takes the machine's first process with it
-            child.communicate()
+            _bury(child)
             state.forget(name)
             raise
 
@@ -87,7 +88,7 @@ class Machine:
         """End the machine with everything that runs in it."""
         self.process.kill()
         if self._child is not None:
-            self._child.communicate()
+            _bury(self._child)
         self._state.forget(self.name)
 
     def enter(self, argv: Sequence[str], *spaces: str) -> list[str]:
@@ -129,9 +130,18 @@ def _line(child: subprocess.Popen[str], timeout: float = 30.0) -> str:
     return said.decode().strip()
 
 
+def _bury(child: subprocess.Popen[str]) -> None:
+    child.wait()
+    for stream in (child.stdin, child.stdout, child.stderr):
+        if stream is not None:
+            stream.close()
+
+
 def _complaint(child: subprocess.Popen[str], name: str) -> str:
     child.kill()
-    said = " ".join(child.communicate()[1].split())
+    child.wait()
+    assert child.stderr is not None
+    said = " ".join(child.stderr.read().split())
     if "overlay" in said and ("unknown filesystem" in said or "wrong fs type" in said):
         said = f"this kernel has no overlayfs, or not for this root file system ({said})"
     elif "not permitted" in said:

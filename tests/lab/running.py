@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -12,7 +13,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from typing import Any, Mapping, NamedTuple, Optional, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Optional
 
 from .errors import LabError
 
@@ -35,7 +37,7 @@ class Running:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], argv: Sequence[str]) -> None:
         self.argv = list(argv)
         self._output = b""
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # it lives as long as the program
         # In a group of its own: nsenter stands between us and the program, and signals are for both.
         self.process = subprocess.Popen(
             list(command),
@@ -101,11 +103,13 @@ class Running:
         if self.running:
             # The program first, so that nsenter buries it. An orphan from another process namespace is left to the
             # machine's init, and until that comes round to it the host's namespaces can't end.
-            for child in self._children():
-                os.kill(child, signal.SIGKILL)
-            if not self._ended_within(1.0):
-                self.signal(signal.SIGKILL)
-                self._ended_within(None)
+            # nsenter may not have come to start it yet, so this is tried until it has.
+            for _ in range(500):
+                for child in self._children():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(child, signal.SIGKILL)
+                if self._ended_within(0.01):
+                    break
             self.signal(signal.SIGKILL)
         self.process.wait()
         for stream in (self.process.stdin, self.process.stdout):
@@ -121,7 +125,7 @@ class Running:
         except OSError:
             return []
 
-    def _ended_within(self, timeout: Optional[float]) -> bool:
+    def _ended_within(self, timeout: float) -> bool:
         handle = os.pidfd_open(self.process.pid)
         try:
             return bool(select.select([handle], [], [], timeout)[0])

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from typing import Iterable, Optional
+from collections.abc import Iterable
+from typing import Optional
 
 from .running import Running
 from .topology import Lab
@@ -39,12 +40,14 @@ def backends_of(lab: Lab) -> list[str]:
     return [name for name in lab.hosts if name.startswith("b")]
 
 
-def serve(lab: Lab, hosts: Optional[Iterable[str]] = None) -> dict[str, Running]:
-    """Start the servers, on the backends unless told otherwise, and wait until they listen."""
+def serve(lab: Lab, hosts: Optional[Iterable[str]] = None, background: bool = False) -> dict[str, Running]:
+    """Start the servers, on the backends unless told otherwise, and wait until they listen.
+
+    They end with this process unless they are put in the ``background``, and with their host.
+    """
+    ports = ["--http", ",".join(map(str, HTTP_PORTS)), "--lines", LINE_PORT, "--udp", UDP_PORT]
     started = {
-        host: lab.start_traffic(
-            host, "serve", "--http", ",".join(map(str, HTTP_PORTS)), "--lines", LINE_PORT, "--udp", UDP_PORT, wait=False
-        )
+        host: lab.start_traffic(host, "serve", *ports, *(["--background"] if background else []), wait=False)
         for host in (backends_of(lab) if hosts is None else hosts)
     }
     for running in started.values():

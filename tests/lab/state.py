@@ -17,13 +17,15 @@ import re
 import select
 import shutil
 import signal
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 from .errors import LabError
 
 ROOT = Path("/run/dsr-lab")
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
 _numbers = itertools.count(1)
 
 
@@ -75,7 +77,7 @@ class LabState:
     """The folder of one lab."""
 
     def __init__(self, name: str) -> None:
-        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,40}", name):
+        if not _NAME.fullmatch(name):
             raise LabError(f"'{name}' is no name for a lab: use lower-case letters, digits, - and _")
         self.name = name
         self.folder = ROOT / name
@@ -85,13 +87,18 @@ class LabState:
         return self.folder.is_dir()
 
     def claim(self) -> None:
-        """Take the name. A lab of this name that has no living process left is forgotten."""
+        """Take the name. Labs whose makers were killed have ended with them; what is noted of them is forgotten."""
         with _lock():
-            if self.exists:
-                if any(process.alive for process in self.processes().values()):
-                    raise LabError(f"a lab named '{self.name}' is up already; take it down first or use another name")
-                shutil.rmtree(self.folder)
-            (self.folder / "processes").mkdir(parents=True)
+            for path in filter(lambda path: _NAME.fullmatch(path.name), ROOT.iterdir()):
+                noted = LabState(path.name).processes().values()
+                if noted and not any(process.alive for process in noted):
+                    shutil.rmtree(path, ignore_errors=True)
+            try:
+                (self.folder / "processes").mkdir(parents=True)
+            except FileExistsError:
+                raise LabError(
+                    f"a lab named '{self.name}' is up already; take it down first or use another name"
+                ) from None
 
     def release(self) -> None:
         """End every process of the lab, and with them its namespaces and mounts, and forget it."""

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Iterable, Mapping, Optional, Sequence
+from typing import Any, Optional
 
 from . import inventory
 from .errors import LabError
@@ -65,6 +66,7 @@ class Lab:
         self._segments: list[str] = []
         self._state = LabState(name)
         self._linger = linger
+        self._claimed = False
         self._shown = list(dict.fromkeys([REPOSITORY, *shown]))
         self._machines: dict[str, Machine] = {}
         self._running: list[Running] = []
@@ -76,7 +78,7 @@ class Lab:
         topology = lab._state.load()
         lab._segments = topology["segments"]
         lab._shown = [Path(path) for path in topology["shown"]]
-        lab._linger = True
+        lab._linger = lab._claimed = True
         for host in topology["hosts"]:
             nics = {nic["name"]: Nic(**nic) for nic in host["nics"].values()}
             lab.hosts[host["name"]] = Host(host["name"], nics)
@@ -98,6 +100,7 @@ class Lab:
             return self
         check_machine()
         self._state.claim()
+        self._claimed = True
         try:
             self._machines[_SWITCH] = Machine.start(self._state, _SWITCH, host=False, linger=self._linger)
             self.add_segment(LAN)
@@ -113,8 +116,9 @@ class Lab:
         self._running.clear()
         for machine in self._machines.values():
             machine.stop()
-        if self._machines:
+        if self._claimed:
             self._state.release()
+        self._claimed = False
         self._machines.clear()
         self.hosts.clear()
         self._segments.clear()

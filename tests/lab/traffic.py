@@ -5,7 +5,8 @@
 """Traffic for hosts of a lab: servers, clients, a counter of frames and a sender of crafted ones.
 
 Run inside a host, with nothing but the standard library. Whatever takes time prints READY when it has begun, ends
-when its standard input does (or on SIGTERM, or after --seconds) and prints one line of JSON as its last.
+when its standard input does (after --seconds where those are given, and on SIGTERM in any case) and prints one line
+of JSON as its last.
 
     traffic.py serve --http 80,8080 --lines 7000 --udp 5300
     traffic.py connect 10.77.0.100 80 --count 300 --concurrency 10
@@ -34,7 +35,8 @@ import struct
 import sys
 import threading
 import time
-from typing import Any, Callable, Iterator, NamedTuple, Optional, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any, Callable, NamedTuple, Optional
 
 HOSTNAME = socket.gethostname()
 IP_PKTINFO = 8
@@ -51,20 +53,16 @@ def ready() -> None:
 
 
 class Stop:
-    """Says when to end: at the end of standard input, at a signal, after some seconds."""
+    """Says when to end: at a signal, and after some seconds or else at the end of standard input."""
 
-    def __init__(self, seconds: Optional[float]) -> None:
+    def __init__(self, seconds: Optional[float], watch_input: bool = True) -> None:
         self.until = time.monotonic() + seconds if seconds else None
+        self._watch_input = watch_input and not seconds
         self._read, write = os.pipe()
         os.set_blocking(write, False)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
-
-    @property
-    def files(self) -> list[int]:
-        """What becomes readable when it is time."""
-        return [self._read, 0]
 
     def left(self) -> Optional[float]:
         """Seconds left; None when there is no limit."""
@@ -72,7 +70,8 @@ class Stop:
 
     def wait(self, others: Sequence[Any] = ()) -> bool:
         """Wait until one of ``others`` can be read (False) or it is time to end (True)."""
-        readable, _, _ = select.select([*self.files, *others], [], [], self.left())
+        mine = [self._read, 0] if self._watch_input else [self._read]
+        readable, _, _ = select.select([*mine, *others], [], [], self.left())
         if self._read in readable or (0 in readable and not os.read(0, 4096)):
             return True
         return self.until is not None and time.monotonic() >= self.until
@@ -87,11 +86,12 @@ class Stop:
                 loop.remove_reader(0)
                 done.set()
 
-        # Standard input may be a file or /dev/null, which epoll does not take; that is its end.
-        try:
-            loop.add_reader(0, look)
-        except PermissionError:
-            done.set()
+        if self._watch_input:
+            # Standard input may be a file or /dev/null, which epoll does not take; that is its end.
+            try:
+                loop.add_reader(0, look)
+            except PermissionError:
+                done.set()
         loop.add_reader(self._read, done.set)
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(done.wait(), self.left())
@@ -109,13 +109,15 @@ async def _http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             method, path, *_ = head[0].split()
             length = int(path[7:]) if path.startswith(b"/bytes/") else None
             close = any(line.lower().replace(b" ", b"") == b"connection:close" for line in head[1:])
-            status = b"200 OK" if method == b"GET" else b"405 Method Not Allowed"
             body = name + b"\n" if length is None else b""
-            writer.write(
-                b"HTTP/1.1 %s\r\nServer-Host: %s\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: %s\r\n\r\n"
-                % (status, name, len(body) if length is None else length, b"close" if close else b"keep-alive")
-                + body
-            )
+            fields = [
+                b"HTTP/1.1 200 OK" if method == b"GET" else b"HTTP/1.1 405 Method Not Allowed",
+                b"Server-Host: " + name,
+                b"Content-Type: text/plain",
+                b"Content-Length: %d" % (len(body) if length is None else length),
+                b"Connection: close" if close else b"Connection: keep-alive",
+            ]
+            writer.write(b"\r\n".join(fields) + b"\r\n\r\n" + body)
             left = length or 0
             while left > 0:
                 await writer.drain()
@@ -166,25 +168,41 @@ def _listener(kind: int, address: str, port: int) -> socket.socket:
     if kind == socket.SOCK_DGRAM:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
     sock.bind((address, port))
+    if kind == socket.SOCK_STREAM:
+        sock.listen(4096)
     sock.setblocking(False)
     return sock
 
 
-async def _serve(arguments: argparse.Namespace) -> None:
-    stop = Stop(arguments.seconds)
-    addresses = arguments.bind
-    if not addresses:
-        addresses = ["0.0.0.0"] + (["::"] if os.path.exists("/proc/net/if_inet6") else [])
-    for address in addresses:
-        for ports, handler in ((arguments.http, _http), (arguments.lines, _lines)):
-            for port in ports:
-                sock = _listener(socket.SOCK_STREAM, address, port)
-                await asyncio.start_server(handler, sock=sock, backlog=4096)
-        for port in arguments.udp:
-            sock = _listener(socket.SOCK_DGRAM, address, port)
-            asyncio.get_running_loop().add_reader(sock, _udp_server(sock))
+def _serve(arguments: argparse.Namespace) -> None:
+    addresses = arguments.bind or ["0.0.0.0", *(["::"] if os.path.exists("/proc/net/if_inet6") else [])]
+
+    def listeners(kind: int, ports: Sequence[int]) -> list[socket.socket]:
+        return [_listener(kind, address, port) for address in addresses for port in ports]
+
+    streams = [(_http, sock) for sock in listeners(socket.SOCK_STREAM, arguments.http)]
+    streams += [(_lines, sock) for sock in listeners(socket.SOCK_STREAM, arguments.lines)]
+    datagrams = listeners(socket.SOCK_DGRAM, arguments.udp)
     ready()
-    await stop.come()
+    if arguments.background:
+        if os.fork():
+            os._exit(0)
+        os.setsid()
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(nowhere, descriptor)
+    stop = Stop(arguments.seconds, watch_input=not arguments.background)
+
+    async def serve() -> None:
+        # Servers that nothing refers to may be collected.
+        servers = [await asyncio.start_server(handler, sock=sock, backlog=4096) for handler, sock in streams]
+        for sock in datagrams:
+            asyncio.get_running_loop().add_reader(sock, _udp_server(sock))
+        await stop.come()
+        for server in servers:
+            server.close()
+
+    asyncio.run(serve())
     report({"served": True})
 
 
@@ -370,6 +388,7 @@ async def _hold_udp(arguments: argparse.Namespace, source_port: int) -> Held:
 async def _hold(arguments: argparse.Namespace) -> None:
     stop = Stop(arguments.seconds)
     loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
     open_one = _hold_udp if arguments.protocol == "udp" else _hold_tcp
     first = arguments.source_ports[0] if arguments.source_ports else 0
     hosts: dict[int, str] = {}
@@ -392,6 +411,8 @@ async def _hold(arguments: argparse.Namespace) -> None:
         nonlocal lost, sent, longest
         for line in itertools.count():
             await asyncio.sleep(arguments.interval)
+            if ended.is_set():
+                return  # wait_for() of Python 3.11 and before may have swallowed the cancelling
             begun = loop.time()
             sent += 1
             try:
@@ -420,6 +441,7 @@ async def _hold(arguments: argparse.Namespace) -> None:
     ready()
     tasks = [loop.create_task(talk(number, one)) for number, one in enumerate(held) if one is not None]
     await stop.come()
+    ended.set()
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -515,18 +537,13 @@ def _decode_transport(fields: dict[str, Any], rest: bytes) -> None:
 
 
 def _wanted(arguments: argparse.Namespace) -> Callable[[dict[str, Any]], bool]:
-    tests: list[Callable[[dict[str, Any]], bool]] = []
-    for name in ("source", "destination", "protocol", "source_port", "port", "operation", "direction"):
-        value = getattr(arguments, name)
-        if value is not None:
-            tests.append(lambda fields, name=name, value=value: fields.get(name) == value)  # type: ignore[misc]
-    for name in ("from_mac", "to_mac"):
-        value = getattr(arguments, name)
-        if value is not None:
-            tests.append(lambda fields, name=name, value=value.lower(): fields[name] == value)  # type: ignore[misc]
-    if arguments.arp is not None:
-        tests.append(lambda f: f["protocol"] == "arp" and arguments.arp in (f["source"], f["destination"]))
-    return lambda fields: all(test(fields) for test in tests)
+    names = ("source", "destination", "protocol", "source_port", "port", "operation", "direction", "from_mac", "to_mac")
+    equal = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    return lambda fields: (
+        all(fields.get(name) == value for name, value in equal.items())
+        and (arguments.arp is None or fields["protocol"] == "arp")
+        and (arguments.arp is None or arguments.arp in (fields["source"], fields["destination"]))
+    )
 
 
 def _capture(arguments: argparse.Namespace) -> None:
@@ -583,7 +600,7 @@ def _totals(counts: dict[tuple[str, str], list[int]]) -> dict[str, Any]:
 def checksum(data: bytes) -> int:
     if len(data) % 2:
         data += b"\0"
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
@@ -611,9 +628,8 @@ def ipv4_packets(
     for offset in range(0, max(len(body), 1), step):
         part = body[offset : offset + step]
         more = 0x2000 if offset + step < len(body) else 0
-        head = struct.pack(
-            "!BBHHHBBH4s4s", 0x45, 0, 20 + len(part), identity, more | offset // 8, ttl, protocol, 0, source, destination
-        )
+        head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(part), identity, more | offset // 8, ttl, protocol, 0)
+        head += source + destination
         yield head[:10] + struct.pack("!H", checksum(head)) + head[12:] + part
 
 
@@ -690,7 +706,8 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--lines", type=_ports, default=[], help="lines on these TCP ports")
     serve.add_argument("--udp", type=_ports, default=[], help="datagrams on these ports")
     serve.add_argument("--bind", action="append", default=[], help="only on this address (may be repeated)")
-    serve.set_defaults(action=lambda arguments: asyncio.run(_serve(arguments)))
+    serve.add_argument("--background", action="store_true", help="go on after this command has returned")
+    serve.set_defaults(action=_serve)
 
     connect = actions.add_parser("connect", help="short connections, and who answered")
     connect.add_argument("--count", type=int, default=1, help="how many; 0: until stopped")
@@ -723,7 +740,7 @@ def _parser() -> argparse.ArgumentParser:
     capture.add_argument("--protocol", choices=(*PROTOCOLS, "arp"))
     capture.add_argument("--source")
     capture.add_argument("--destination")
-    capture.add_argument("--to-mac")
+    capture.add_argument("--to-mac", type=str.lower)
     capture.add_argument("--promiscuous", action="store_true", help="frames for other hosts too")
     capture.add_argument("--records", type=int, default=0, help="report the fields of the first so many frames")
     capture.set_defaults(action=_capture)
@@ -746,7 +763,7 @@ def _parser() -> argparse.ArgumentParser:
     send.set_defaults(action=_send)
 
     for action in (capture, send):
-        action.add_argument("--from-mac")
+        action.add_argument("--from-mac", type=str.lower)
     for action in (serve, connect, hold, capture):
         action.add_argument("--seconds", type=float, help="end after so long")
     return parser

@@ -24,9 +24,8 @@ check() {
 }
 
 types() {
-    local places=(--package ansible_collections.dsr.layer2.plugins)
-    # Tests are imported by the same path as everything else in the collection.
-    [ ! -d tests/lab ] || places+=(--package ansible_collections.dsr.layer2.tests.lab)
+    local collection=ansible_collections.dsr.layer2 places
+    places=(--package "$collection.plugins" --package "$collection.molecule.resources" --package lab)
     mypy "${places[@]}"
 }
 

@@ -14,7 +14,7 @@ import sys
 import time
 
 
-def run(part):
+def run(part: str) -> tuple[int, float]:
     """Return (exit status, seconds) of `make PART`."""
     print(f"\n=== {part}", flush=True)
     start = time.monotonic()
@@ -24,8 +24,8 @@ def run(part):
     return status, seconds
 
 
-def main(parts):
-    results = {}
+def main(parts: list[str]) -> int:
+    results: dict[str, tuple[int, float]] = {}
     for part in parts:
         results[part] = run(part)
         if results[part][0] != 0:

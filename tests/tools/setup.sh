@@ -6,6 +6,7 @@
 # Puts in place what the demo and the tests need; what is there already costs no time.
 #   setup.sh packages FILE...   Debian packages listed in FILEs, by apt-get (needs root only if one is missing)
 #   setup.sh venv FILE          .venv from a Python that ansible-core supports, with the pinned packages of FILE
+#   setup.sh pins               renew requirements/constraints.txt from what the registry has now
 #   setup.sh link               the path under which Python and Ansible import the working tree as dsr.layer2
 
 set -euo pipefail
@@ -118,10 +119,26 @@ link() {
     ln -sfn ../../../.. "$place/layer2"
 }
 
+pins() {
+    local python work constraints=requirements/constraints.txt
+    python=$(find_python) || fail "no Python 3.$OLDEST to 3.$NEWEST here"
+    work=$(mktemp -d)
+    # shellcheck disable=SC2064 # the name as it is now
+    trap "rm -rf '$work'" EXIT
+    "$python" -m venv "$work"
+    "$work/bin/python" -m pip install --quiet --quiet --disable-pip-version-check --requirement requirements/test.txt
+    {
+        sed '/^[^#]/,$d' "$constraints"
+        "$work/bin/python" -m pip freeze
+    } >"$work/constraints.txt"
+    mv "$work/constraints.txt" "$constraints"
+}
+
 mkdir -p .cache
 case ${1-} in
 packages) shift && packages "$@" ;;
 venv) venv "$2" ;;
+pins) pins ;;
 link) link ;;
-*) fail "say: packages FILE..., venv FILE or link" ;;
+*) fail "say: packages FILE..., venv FILE, pins or link" ;;
 esac

@@ -56,7 +56,7 @@ def resolve(
     the answers are those of the others.
     """
     iproute = iproute or Iproute()
-    targets = [_ipv4(f"addresses[{index}]", text) for index, text in enumerate(dict.fromkeys(addresses))]
+    targets = _ipv4s(addresses)
     link = _arp_link(iproute, interface)
     own_macs = {mac_to_bytes(other.mac) for other in iproute.links().values() if other.mac}
     held = _held(iproute, interface)
@@ -96,7 +96,7 @@ def announce(interface: str, addresses: Iterable[str], iproute: Optional[Iproute
     Both forms are sent, since hosts differ in which one they heed: the request of an announcement
     (RFC 5227) and the unasked reply.
     """
-    own = [_ipv4(f"addresses[{index}]", text) for index, text in enumerate(dict.fromkeys(addresses))]
+    own = _ipv4s(addresses)
     link = _arp_link(iproute or Iproute(), interface)
     mac = mac_to_bytes(link.mac)
     with PacketSocket(link, ETHERTYPE_ARP, bpf.nothing()) as channel:
@@ -109,16 +109,15 @@ def announce(interface: str, addresses: Iterable[str], iproute: Optional[Iproute
                 channel.send(frame.pack(), time.monotonic() + _SEND_LIMIT)
 
 
-def source_for(interface: str, target: IPv4Address, iproute: Optional[Iproute] = None) -> Optional[IPv4Address]:
-    """An address of ``interface`` on the same network as ``target``, and not ``target`` itself."""
-    return _sender_for(target, _held(iproute or Iproute(), interface))
-
-
-def _ipv4(path: str, text: str) -> IPv4Address:
-    try:
-        return IPv4Address(text)
-    except ValueError:
-        raise ConfigError(path, f"'{text}' is not an IPv4 address; ARP is for IPv4 only") from None
+def _ipv4s(addresses: Iterable[str]) -> list[IPv4Address]:
+    """The addresses in the order given, each of them once."""
+    found: dict[IPv4Address, None] = {}
+    for index, text in enumerate(addresses):
+        try:
+            found[IPv4Address(text)] = None
+        except ValueError:
+            raise ConfigError(f"addresses[{index}]", f"'{text}' is not an IPv4 address; ARP is for IPv4 only") from None
+    return list(found)
 
 
 def _arp_link(iproute: Iproute, interface: str) -> Link:

@@ -13,7 +13,6 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Optional
 
 from . import bpf
 from .errors import HostError
@@ -145,11 +144,3 @@ def _timestamp(ancillary: list[tuple[int, int, bytes]]) -> float:
             seconds, nanoseconds = _TIMESPEC.unpack_from(data)
             return int(seconds) + int(nanoseconds) / 1e9
     return time.time()
-
-
-def open_socket(
-    interface: str, protocol: int, program: bpf.Program, iproute: Optional[Iproute] = None
-) -> tuple[PacketSocket, Link]:
-    """A packet socket on ``interface`` and that NIC. HostError if there can be none."""
-    link = ethernet_link(iproute or Iproute(), interface)
-    return PacketSocket(link, protocol, program), link

@@ -12,8 +12,9 @@ from __future__ import annotations
 import fnmatch
 import posixpath
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Iterable, Mapping, Optional, Sequence
+from typing import Optional
 
 IGNORE = "arp_ignore"
 ANNOUNCE = "arp_announce"
@@ -226,32 +227,47 @@ def culprits_now(interfaces: Iterable[Interface], all_ignore: int) -> list[str]:
     ]
 
 
-def culprits_at_boot(boot: Boot, own_path: str, present: Mapping[str, bool]) -> tuple[list[str], list[str]]:
+def culprits_at_boot(
+    boot: Boot, own_path: str, present: Mapping[str, bool], late: Optional[SysctlFile] = None
+) -> tuple[list[str], list[str]]:
     """What in sysctl.d would undo ``own_path`` at the next boot: (certainly, under circumstances).
 
-    ``present``: the interfaces of this host and whether each speaks ARP.
+    ``present``: the interfaces of this host and whether each speaks ARP. ``late``: a file that a boot does not read,
+    and that ``sysctl --system`` reads after all others.
     """
     certain = []
     possible = []
-    for name, good in ((IGNORE, suppresses), (ANNOUNCE, lambda value: value == WANTED_ANNOUNCE)):
+    for name in (IGNORE, ANNOUNCE):
         setting = boot.setting("all", name)
-        if setting is not None and setting.path != own_path and (setting.number is None or not good(setting.number)):
+        if setting is not None and setting.path != own_path and not _serves(name, setting):
             certain.append(
                 f"{setting.where} sets {key('all', name)} to {setting.value} and is applied after {own_path}; "
                 f"remove that line, or choose a 'sysctl_file' whose name sorts after it"
             )
+        for setting in parse(late) if late else ():
+            if setting.key == path_of("all", name) and not _serves(name, setting):
+                possible.append(
+                    f"{setting.where} sets {key('all', name)} to {setting.value}, and 'sysctl --system' applies it "
+                    f"after {own_path}; remove that line"
+                )
     all_ignore = boot.number("all", IGNORE) or 0
-    for interface in sorted({*present, *boot.interfaces(IGNORE), "default"}):
-        if interface in ("lo", "all"):
-            continue
+    defeated: dict[Setting, list[str]] = {}
+    for interface in sorted({*present, *boot.interfaces(IGNORE), "default"} - {"lo"}):
         setting = boot.setting(interface, IGNORE)
-        if setting is None or setting.number is None or suppresses(max(all_ignore, setting.number)):
+        if setting is None or setting.number is None or setting.number <= all_ignore or suppresses(setting.number):
             continue
-        if certain and not suppresses(all_ignore) and setting.number <= all_ignore:
-            continue  # the same cause once more
-        text = (
-            f"{setting.where} sets {key(interface, IGNORE)} to {setting.value}, which defeats {key('all', IGNORE)}: "
-            f"with it the virtual IPs are answered by ARP; remove that line"
+        defeated.setdefault(setting, []).append(interface)
+    for setting, interfaces in defeated.items():
+        speaking = [interface for interface in interfaces if present.get(interface)]
+        (certain if speaking else possible).append(
+            f"{setting.where} sets {IGNORE} of {', '.join(speaking or interfaces)} to {setting.value}, which defeats "
+            f"{key('all', IGNORE)}: with it the virtual IPs are answered for by ARP; remove that line"
         )
-        (certain if present.get(interface) else possible).append(text)
     return certain, possible
+
+
+def _serves(name: str, setting: Setting) -> bool:
+    """Whether the suppression can live with this setting of ``all``."""
+    if name == IGNORE:
+        return setting.number is not None and suppresses(setting.number)
+    return setting.number == WANTED_ANNOUNCE

@@ -9,15 +9,16 @@ unless the user names it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Iterable, Mapping, Optional, Sequence
+from typing import Any, Optional
 
 from ..common.errors import ConfigError, HostError
 from ..common.iproute import HeldAddress, IPAddress, Link
 from .host import STATE_FOLDER, Host, file_steps
 from .model import edge_of, host_interface, ordered
 from .persisted import Claim, memory_claims, memory_text
-from .plan import AddAddress, DeleteAddress, FileState, SetFile, SetSymlink, Step, Wanted
+from .plan import AddAddress, DeleteAddress, FileState, SetFile, SetSymlink, Step, Wanted, diff
 
 
 @dataclass(frozen=True)
@@ -124,15 +125,49 @@ def required_link(request: Request, links: Mapping[str, Link], path: str = "inte
     return link
 
 
+def foreign_holders(request: Request, held: Iterable[HeldAddress]) -> list[str]:
+    """Warnings of addresses that the user wants gone, and that are not where or what this module puts them."""
+    return [
+        f"{request.place(address)}: {entry.value} on {entry.link} is left alone: this module did not put it there"
+        for address in request.addresses
+        for entry in held
+        if entry.ip == address and (entry.link != request.interface or entry.value != host_interface(address))
+    ]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run does, or would do in check mode."""
+
+    steps: list[Step]
+    persist: str
+    files: list[str]
+    addresses: tuple[IPAddress, ...]
+    warnings: list[str]
+    message: str
+
+    def result(self, addresses_key: str) -> dict[str, Any]:
+        """What a module returns, but for its warnings."""
+        return {
+            "changed": bool(self.steps),
+            "msg": self.message,
+            "persist": self.persist,
+            "files": self.files,
+            addresses_key: [str(address) for address in self.addresses],
+            "steps": [str(step) for step in self.steps],
+            "diff": diff(self.steps),
+        }
+
+
 @dataclass(frozen=True)
 class HoldingSteps:
     """The steps of one holding, in groups that a module puts its own steps between."""
 
-    claim: list[Step]
+    claim: list[SetFile]
     delete: list[Step]
     persist: list[Step]
     add: list[Step]
-    settle: list[Step]
+    settle: list[SetFile]
     files: list[str]
 
 
@@ -157,22 +192,19 @@ def holding_steps(
     # is cut short, it knows of all that is there.
     now = host.file(memory.path)
     old = memory.of(interface)
-    final = tuple(map(str, holding.final))
-    known = [*paths, *more_files]
-    settled = memory.with_claim(interface, Claim(final, tuple(known if final else more_files)))
-    wide = memory.with_claim(
-        interface, Claim(tuple(dict.fromkeys((*old.addresses, *final))), tuple(dict.fromkeys((*old.files, *known))))
-    )
-    claim: list[Step] = []
-    if set(final) - set(old.addresses) or set(known) - set(old.files):
-        claim = [SetFile(memory.path, now, wide)] if now != wide else []
-        now = wide if claim else now
+    settled = Claim(holding.final, tuple(sorted({*paths, *more_files})) if holding.final else ())
+    wide = Claim(ordered([*old.addresses, *settled.addresses]), tuple(sorted({*old.files, *settled.files})))
+    claim: list[SetFile] = []
+    if wide != old:
+        claim = [SetFile(memory.path, now, memory.with_claim(interface, wide))]
+        now = claim[0].after
+    after = memory.with_claim(interface, settled)
     return HoldingSteps(
         claim=claim,
         delete=[DeleteAddress(interface, host_interface(address)) for address in holding.delete],
         persist=files + refresh,
         add=[AddAddress(interface, host_interface(address)) for address in holding.add],
-        settle=[SetFile(memory.path, now, settled)] if now != settled else [],
+        settle=[SetFile(memory.path, now, after)] if now != after else [],
         files=paths,
     )
 

@@ -12,7 +12,8 @@ import contextlib
 import glob
 import os
 import posixpath
-from typing import Callable, Iterator, Mapping, Optional, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Callable, Optional
 
 from ..common import files
 from ..common.command import Runner, find_program, must, run
@@ -120,6 +121,13 @@ class Host:
         found = (path for folder in arp.FOLDERS for path in self.glob(f"{folder}/*.conf"))
         texts = ((path, self.foreign_text(path)) for path in found)
         return [arp.SysctlFile(path, text) for path, text in texts if text is not None]
+
+    def late_sysctl_file(self) -> Optional[arp.SysctlFile]:
+        """/etc/sysctl.conf where it is read by 'sysctl --system' alone, not at boot by way of a link in sysctl.d."""
+        path = "/etc/sysctl.conf"
+        linked = {os.path.realpath(self.path(found)) for found in self.glob("/etc/sysctl.d/*.conf")}
+        text = None if os.path.realpath(self.path(path)) in linked else self.foreign_text(path)
+        return None if text is None else arp.SysctlFile(path, text)
 
     # --- changing ---------------------------------------------------------------------------------
 

@@ -11,7 +11,8 @@ import posixpath
 import re
 import shutil
 import tempfile
-from typing import Iterable, Iterator, Mapping, Optional, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Optional
 
 from ..common.errors import HostError
 from ..common.iproute import IPAddress, Link
@@ -35,6 +36,7 @@ class Netplan:
     def __init__(self, host: Host, file: str) -> None:
         self._host = host
         self.file = file
+        self._rendered: dict[Optional[str], dict[str, str]] = {}
 
     @property
     def installed(self) -> bool:
@@ -62,20 +64,22 @@ class Netplan:
         return next((device for device in held if device.name == link.name), None)
 
     def device(self, link: Link) -> Optional[NetplanId]:
-        """What this host's own netplan files call ``link``; None when they do not configure it.
+        """What ``link`` is called in netplan; None for a NIC that netplan does not configure."""
+        return self.others_device(link) or (_LOOPBACK if link.loopback else None)
+
+    def others_device(self, link: Link) -> Optional[NetplanId]:
+        """What the files that are not ours call ``link``; None when they do not configure it.
 
         One that netplan hands to NetworkManager counts as not configured.
         """
-        with self._scratch(None) as scratch:
-            for name, text in self._render(scratch).items():
-                if name.startswith("10-netplan-") and name.endswith(".network") and match.matches(text, link):
-                    return self._find(scratch, name[len("10-netplan-") : -len(".network")])
-        return _LOOPBACK if link.loopback else None
+        for name, text in self._render(None).items():
+            if name.startswith("10-netplan-") and name.endswith(".network") and match.matches(text, link):
+                return self._find(name[len("10-netplan-") : -len(".network")])
+        return None
 
     def is_exact(self, device: NetplanId, link: Link) -> bool:
         """Whether ``device`` can be no other interface than ``link``."""
-        with self._scratch(None) as scratch:
-            text = self._render(scratch).get(_file_of(device))
+        text = self._render(None).get(_file_of(device))
         return text is None or match.names_only(text, link)
 
     def wanted(self, link: Link, device: NetplanId, addresses: Sequence[IPAddress]) -> Wanted:
@@ -113,10 +117,7 @@ class Netplan:
 
         Nothing but our addresses may differ between the two, and they must be there in the second.
         """
-        with self._scratch(before) as scratch:
-            old = self._render(scratch)
-        with self._scratch(after) as scratch:
-            new = self._render(scratch)
+        old, new = self._render(before), self._render(after)
         ours = {*held, *self.own_addresses()}
         files = {_file_of(device) for device in ours}
         addresses = {address for group in (*held.values(), *self.own_addresses().values()) for address in group}
@@ -160,30 +161,34 @@ class Netplan:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _render(self, scratch: str) -> dict[str, str]:
-        """What netplan makes of the files in ``scratch``, by file name."""
-        done = self._host.run(["netplan", "generate", "--root-dir", scratch], None)
-        if not done.ok:
-            said = (done.stderr.strip() or done.stdout.strip() or "it printed nothing").replace(scratch, "")
-            raise HostError(f"netplan refuses this host's configuration (nothing was changed): {said[:2000]}")
+    def _render(self, own: Optional[str]) -> dict[str, str]:
+        """What netplan makes of the host's files and of ``own`` as ours, by file name."""
+        if own in self._rendered:
+            return self._rendered[own]
         rendered = {}
-        for folder in (_RENDERED, "/run/NetworkManager/system-connections"):
-            for name in sorted(os.listdir(scratch + folder)) if os.path.isdir(scratch + folder) else ():
-                with open(f"{scratch}{folder}/{name}", encoding="utf-8", errors="replace") as handle:
-                    rendered[name] = handle.read()
+        with self._scratch(own) as scratch:
+            done = self._host.run(["netplan", "generate", "--root-dir", scratch], None)
+            if not done.ok:
+                said = (done.stderr.strip() or done.stdout.strip() or "it printed nothing").replace(scratch, "")
+                raise HostError(f"netplan refuses this host's configuration (nothing was changed): {said[:2000]}")
+            for folder in (scratch + _RENDERED, scratch + "/run/NetworkManager/system-connections"):
+                for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+                    with open(f"{folder}/{name}", encoding="utf-8", errors="replace") as handle:
+                        rendered[name] = handle.read()
+        self._rendered[own] = rendered
         return rendered
 
-    def _find(self, scratch: str, name: str) -> Optional[NetplanId]:
-        """The section of the configuration that has a device of this name."""
-        done = self._host.run(["netplan", "get", "--root-dir", scratch, "all"], None)
+    def _find(self, name: str) -> NetplanId:
+        """The section of the host's own configuration that has a device of this name."""
+        with self._scratch(None) as scratch:
+            done = self._host.run(["netplan", "get", "--root-dir", scratch, "all"], None)
         section = ""
         for line in done.stdout.splitlines() if done.ok else ():
             if found := re.fullmatch(r"  ([a-z-]+):", line):
                 section = found.group(1)
-            elif (found := re.fullmatch(r"""    (["']?)(.+?)\1:.*""", line)) and found.group(2) == name:
-                if section in SECTIONS:
-                    return NetplanId(section, name)
-        raise HostError(f"netplan renders '{name}', but 'netplan get' does not say what it is; choose another 'persist'")
+            elif section in SECTIONS and re.fullmatch(rf"""    (["']?){re.escape(name)}\1:.*""", line):
+                return NetplanId(section, name)
+        raise HostError(f"'netplan get' does not say what '{name}' is, which it renders; choose another 'persist'")
 
 
 def _file_of(device: NetplanId) -> str:

@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import posixpath
-from typing import Any, Optional, Sequence
+from collections.abc import Sequence
+from typing import Any, Optional
 
-from ..common.errors import HostError
 from ..common.iproute import IPAddress, Link
 from . import match
 from .host import Host
+from .model import ordered
 from .persisted import (
     DROP_IN,
     NETWORKD_FOLDER,
@@ -55,13 +57,9 @@ class Networkd:
         """The .network file by which a running systemd-networkd manages ``link``."""
         if not self._host.booted_with_systemd or self._host.find("networkctl") is None:
             return None
-        done = self._host.run(["networkctl", "--json=short", "status", link.name], None)
-        if done.ok:
-            try:
-                status: Any = json.loads(done.stdout)
-                return status.get("NetworkFile") or None
-            except (ValueError, AttributeError):
-                pass
+        status = self._status(link)
+        if status:
+            return status.get("NetworkFile") or None
         # Before version 250 there is no JSON
         done = self._host.run(["networkctl", "--no-pager", "status", link.name], None)
         for line in done.stdout.splitlines() if done.ok else ():
@@ -69,6 +67,24 @@ class Networkd:
             if name == "Network File" and value not in ("", "n/a"):
                 return value
         return None
+
+    def remembered(self, link: Link) -> tuple[IPAddress, ...]:
+        """The addresses that a running systemd-networkd has from its files, as it last read them."""
+        entries = self._status(link).get("Addresses") or ()
+        return ordered(
+            ipaddress.ip_address(bytes(entry["Address"])) for entry in entries if entry.get("ConfigSource") == "static"
+        )
+
+    def _status(self, link: Link) -> Any:
+        """What a running systemd-networkd says about ``link``; empty when it says nothing."""
+        if not self._host.booted_with_systemd or self._host.find("networkctl") is None:
+            return {}
+        done = self._host.run(["networkctl", "--json=short", "status", link.name], None)
+        try:
+            status = json.loads(done.stdout) if done.ok else {}
+        except ValueError:
+            return {}
+        return status if isinstance(status, dict) else {}
 
     def is_exact(self, file: str, link: Link) -> bool:
         """Whether a .network file can be for no other interface than ``link``."""
@@ -97,7 +113,7 @@ class Networkd:
 
     def wanted(self, link: Link, target: Optional[str], addresses: Sequence[IPAddress]) -> Wanted:
         """Our files when ``target`` shall give ``link`` these addresses. What networkd has read stays as it is."""
-        files: dict[str, Optional[FileState]] = {path: None for path in self.own_files(link)}
+        files: dict[str, Optional[FileState]] = dict.fromkeys(self.own_files(link))
         if target is not None and addresses:
             self._host.require_own(target, "choose another 'persist'")
             own = target == _OWN_FILE
@@ -108,7 +124,8 @@ class Networkd:
     def _file_for_loopback(self, link: Link) -> Optional[str]:
         """The .network file that somebody else wrote for lo alone.
 
-        One for many interfaces is passed over: an addition to it would put the addresses on all of them.
+        One for many interfaces is passed over: an addition to it would put the addresses on all of them. So is what
+        netplan renders, which has been asked before.
         """
         chosen: dict[str, str] = {}
         for folder in _FOLDERS:
@@ -117,9 +134,7 @@ class Networkd:
         for name in sorted(chosen):
             path = chosen[name]
             text = self._host.foreign_text(path) or ""
-            if path != _OWN_FILE and match.matches(text, link):
-                if name.startswith("10-netplan-"):
-                    raise HostError(f"{path}: netplan configures {link.name} on this host; use 'persist: netplan'")
+            if path != _OWN_FILE and not name.startswith("10-netplan-") and match.matches(text, link):
                 return path if match.names_only(text, link) else None
         return None
 

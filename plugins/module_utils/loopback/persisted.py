@@ -12,8 +12,9 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Iterable, Mapping, Optional, Sequence
+from typing import Any, Optional
 
 from ..common.iproute import IPAddress
 from .arp import ANNOUNCE, IGNORE, WANTED_ANNOUNCE, key
@@ -245,7 +246,7 @@ def device_unit(interface: str) -> str:
 class Claim:
     """What is ours on one interface: the addresses, and the files that bring them back."""
 
-    addresses: tuple[str, ...] = ()
+    addresses: tuple[IPAddress, ...] = ()
     files: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
@@ -255,7 +256,7 @@ class Claim:
 def memory_text(claims: Mapping[str, Claim]) -> Optional[str]:
     """The memory of what is ours; None when nothing is."""
     kept = {
-        name: {"addresses": list(claim.addresses), "files": list(claim.files)}
+        name: {"addresses": [str(address) for address in claim.addresses], "files": list(claim.files)}
         for name, claim in sorted(claims.items())
         if claim
     }
@@ -272,5 +273,5 @@ def memory_claims(text: str) -> dict[str, Claim]:
         lists = [entry.get(part) if isinstance(entry, dict) else None for part in ("addresses", "files")]
         if not all(isinstance(part, list) and all(isinstance(item, str) for item in part) for part in lists):
             raise ValueError(f"its entry '{name}' does not have the form that this collection writes")
-        claims[name] = Claim(tuple(lists[0] or ()), tuple(lists[1] or ()))
+        claims[name] = Claim(tuple(map(ipaddress.ip_address, lists[0] or ())), tuple(lists[1] or ()))
     return claims

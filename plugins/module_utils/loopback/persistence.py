@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from typing import Iterable, Optional, Sequence
+from collections.abc import Iterable, Sequence
+from typing import Optional
 
 from ..common.errors import HostError
 from ..common.iproute import IPAddress, Link
@@ -47,6 +48,31 @@ class Persistence:
                 found += netplan.own_addresses()[device]
         return ordered(found)
 
+    def keeper(self) -> str:
+        """What has addresses of the link in a file of ours now."""
+        netplans = (self._netplan, *self._old_netplans)
+        if any(netplan.own_device(self._link) is not None for netplan in netplans):
+            return self._netplan.name
+        if self._networkd.own_files(self._link):
+            return self._networkd.name
+        return self._unit.name if self._link.name in self._unit.own_addresses() else NONE
+
+    def networkd_files(self) -> list[str]:
+        return self._networkd.own_files(self._link)
+
+    def revived(self, gone: Sequence[IPAddress]) -> list[str]:
+        """Warnings of addresses that are taken off a NIC, and that a running systemd-networkd still wants on it.
+
+        It reads its files again only when it is told to, which would touch what is not ours.
+        """
+        still = [str(address) for address in self._networkd.remembered(self._link) if address in gone] if gone else []
+        if not still:
+            return []
+        return [
+            f"systemd-networkd has read {', '.join(still)} for {self._link.name} when it started, and brings it back "
+            f"when {self._link.name} loses its carrier and gets it again; 'networkctl reload' has it forget"
+        ]
+
     # --- who is in charge --------------------------------------------------------------------------
 
     def choose_for_loopback(self, persist: str) -> str:
@@ -60,9 +86,15 @@ class Persistence:
                 return self._netplan.name
         if persist == "networkd" or (persist == "auto" and self._networkd.in_charge):
             self._require_networkd()
+            if self._netplan.installed and self._netplan.others_device(self._link) is not None:
+                raise HostError(f"persist: netplan configures {self._link.name} on this host; choose 'netplan'")
             self._target = self._networkd.target(self._link)
             if self._target is not None:
                 return self._networkd.name
+        if persist == "auto" and self._netplan.installed and self._netplan.own_device(self._link) is not None:
+            # Somebody chose it before, with nothing but our file for it to read
+            self._device = self._netplan.own_device(self._link)
+            return self._netplan.name
         raise HostError(self._nothing_found(persist))
 
     def choose_for_nic(self, persist: str) -> str:
@@ -98,11 +130,9 @@ class Persistence:
             )
 
     def _not_managed(self, manager: str, many: bool) -> str:
-        why = (
-            f"configures {self._link.name} by a pattern that can match other NICs as well, which would get the addresses too"
-            if many
-            else f"does not manage {self._link.name}, and would take it over"
-        )
+        why = f"does not manage {self._link.name}, and would take it over"
+        if many:
+            why = f"knows {self._link.name} by a pattern that can match other NICs, which would get the addresses too"
         return f"persist: {manager} {why}; choose 'systemd' or 'none'"
 
     def _nothing_found(self, persist: str) -> str:

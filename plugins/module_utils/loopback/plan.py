@@ -9,8 +9,9 @@ when a step fails.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Mapping, Optional, Sequence, Union
+from typing import Optional, Union
 
 from ..common.iproute import IPInterface
 

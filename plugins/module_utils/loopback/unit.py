@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from typing import Optional, Sequence
+from collections.abc import Sequence
+from typing import Optional
 
 from ..common.iproute import IPAddress
 from .host import Host
@@ -39,9 +40,10 @@ class SystemdUnit:
         for path in self._host.glob(f"{UNIT_FOLDER}/*.device.wants/{UNIT}"):
             wanted_by[path.split("/")[-2][: -len(".wants")]] = False
         wanted_by.update({unit: True for unit in devices.values() if unit})
+        links = {f"{UNIT_FOLDER}/{target}.wants/{UNIT}": _FILE if on else None for target, on in wanted_by.items()}
         return Wanted(
             files={_FILE: None if text is None else FileState(text, _MODE)},
-            symlinks={f"{UNIT_FOLDER}/{target}.wants/{UNIT}": _FILE if on else None for target, on in wanted_by.items()},
+            symlinks=links,
             refresh=(Refresh(("systemctl", "daemon-reload")),) if self._host.booted_with_systemd else (),
         )
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any, Callable, Optional
 
 from ansible.module_utils.basic import AnsibleModule
@@ -41,7 +42,9 @@ class VipModule(AnsibleModule):  # type: ignore[misc]  # Ansible has no types of
 
     Ansible's own check of suboptions says "found in vips -> backends"; the model's check of the same
     data says "vips[2].backends[0].weight". So when Ansible refuses the arguments, the model is asked
-    first, and Ansible's message is used for what the model has nothing against.
+    first, and Ansible's message is used for what the model has nothing against. Unknown options of the
+    module itself are Ansible's to name: what the model misses may be what they were meant to be.
+    The model sees the arguments as they were given, since Ansible drops from lists what it refuses.
     """
 
     def __init__(self, check: Optional[Callable[[dict[str, Any]], Any]] = None, **arguments: Any) -> None:
@@ -50,10 +53,14 @@ class VipModule(AnsibleModule):  # type: ignore[misc]  # Ansible has no types of
         super().__init__(supports_check_mode=True, **arguments)
         self._ready = True
 
+    def _load_params(self) -> None:
+        super()._load_params()
+        self._given = deepcopy(self.params)
+
     def fail_json(self, msg: str, **kwargs: Any) -> Any:
-        if not self._ready and self._check is not None:
+        if not self._ready and self._check is not None and set(self.params) <= set(self.argument_spec):
             try:
-                self._check(self.params)
+                self._check(self._given)
             except DsrError as error:
                 msg = str(error)
             except Exception:  # pylint: disable=broad-except

@@ -136,9 +136,9 @@ class LoadBalancer:
             overrides = self._files.read_overrides()
             served = [with_overrides(item, overrides) for item in old]
             have = self._kernel.read()
-            _table, plan = self._compare(served, have, ())
+            table, plan = self._compare(served, have, ())
             return have.present, [
-                self._figures(item, have, plan) for item in served if only is None or item.vip.name == only
+                self._figures(item, have, table, plan) for item in served if only is None or item.vip.name == only
             ]
 
     # How
@@ -245,7 +245,7 @@ class LoadBalancer:
                     total[mark] = total.get(mark, 0) + number
         return total
 
-    def _figures(self, item: ResolvedVip, have: KernelTable, plan: Plan) -> dict[str, Any]:
+    def _figures(self, item: ResolvedVip, have: KernelTable, table: Table, plan: Plan) -> dict[str, Any]:
         vip = item.vip
         services = sum(
             (
@@ -274,7 +274,7 @@ class LoadBalancer:
                     "flows": flows.get(mark, 0) if usable else 0,
                 }
             )
-        differences = _differences(vip, plan)
+        differences = _differences(vip, table, plan)
         return {
             **_normalised(item),
             "backends": rows,
@@ -348,13 +348,24 @@ def _normalised(item: ResolvedVip) -> dict[str, Any]:
     return options
 
 
-def _differences(vip: model.Vip, plan: Plan) -> list[str]:
-    """The plan's reasons that concern this VIP: its own objects, and those that all VIPs share."""
+def _differences(vip: model.Vip, table: Table, plan: Plan) -> list[str]:
+    """The plan's reasons that concern this VIP: its own objects, and those that it shares."""
     mine = []
+    # A slot table bears the name of one of the VIPs that use it.
+    slots = {
+        word
+        for name, chain in table.chains.items()
+        if name.partition("_")[2] == vip.name
+        for rule in chain.rules
+        for word in rule.split()
+        if word.startswith("@slots_")
+    }
     for reason in plan.reasons:
         words = reason.split(":")[0].split(" ")
         if len(words) == 2:
             kind, _underscore, owner = words[1].partition("_")
+            if f"@{words[1]}" in slots:
+                owner = vip.name
             own_kinds = (
                 "vip",
                 "syn",

@@ -134,7 +134,7 @@ class Vip:
             "interface": self.interface,
             "backend_interface": self.backend_interface,
             "protocol": self.protocol,
-            "ports": [str(ports) for ports in self.ports],
+            "ports": [str(ports) for ports in self.ports] or None,
             "scheduler": self.scheduler,
             "backends": [backend.options() for backend in self.backends],
             "require_mac": self.require_mac,
@@ -156,6 +156,8 @@ def _join(path: str, key: str) -> str:
 
 def parse_name(value: Any, path: str) -> str:
     """The name of a VIP, checked."""
+    if value is None:
+        raise ConfigError(path, "is missing; every VIP needs a name")
     if not isinstance(value, str) or not _NAME.match(value):
         raise ConfigError(
             path,
@@ -175,17 +177,17 @@ def parse_address(value: Any, path: str) -> ipaddress.IPv4Address:
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
-        raise ConfigError(path, f"{text!r} is not an IP address") from None
+        raise ConfigError(path, f"{text!r} is not an IP address; write it as '192.0.2.10'") from None
     if isinstance(address, ipaddress.IPv6Address):
         raise ConfigError(path, f"{text} is an IPv6 address; this version balances IPv4 only")
     if address.is_unspecified or int(address) >> 24 == 0:
-        raise ConfigError(path, f"{text} is in 0.0.0.0/8, which no host can use")
+        raise ConfigError(path, f"{text} is in 0.0.0.0/8, which no host can use; give a unicast address")
     if address.is_loopback:
-        raise ConfigError(path, f"{text} is a loopback address; it never leaves a host")
+        raise ConfigError(path, f"{text} is a loopback address, which never leaves a host; give a unicast address")
     if address.is_multicast:
         raise ConfigError(path, f"{text} is a multicast address; give a unicast address")
     if address.is_link_local:
-        raise ConfigError(path, f"{text} is a link-local address; give an address of the segment")
+        raise ConfigError(path, f"{text} is a link-local address; give another unicast address")
     if int(address) >> 28 == 0xF:
         raise ConfigError(path, f"{text} is a broadcast or reserved address; give a unicast address")
     return address
@@ -213,11 +215,9 @@ def parse_interface(value: Any, path: str) -> str:
 
 
 def _parse_integer(value: Any, path: str, lowest: int, highest: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise ConfigError(path, f"{value!r} is not a whole number")
-    text = str(value).strip()
+    text = str(value).strip() if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
     if not re.match(r"-?\d{1,10}\Z", text):
-        raise ConfigError(path, f"{value!r} is not a whole number")
+        raise ConfigError(path, f"{value!r} is not a whole number; use {lowest} to {highest}")
     number = int(text)
     if not lowest <= number <= highest:
         raise ConfigError(path, f"{number} is out of range; use {lowest} to {highest}")
@@ -247,7 +247,7 @@ def _parse_ports(value: Any, path: str) -> tuple[Ports, ...]:
     if isinstance(value, (str, int)) and not isinstance(value, bool):
         value = [part.strip() for part in str(value).split(",")]
     if not isinstance(value, (list, tuple)):
-        raise ConfigError(path, f"{value!r} is not a list of ports")
+        raise ConfigError(path, f"{value!r} is not a list of ports; write ['80', '8000-8100']")
     if not value:
         raise ConfigError(path, "the list is empty; name a port, or leave 'ports' out for all ports of the protocol")
     found: list[Ports] = []
@@ -265,7 +265,7 @@ def _parse_ports(value: Any, path: str) -> tuple[Ports, ...]:
         ports = Ports(first, last)
         for other in found:
             if ports.overlaps(other):
-                raise ConfigError(place, f"{ports} overlaps {other} of the same list")
+                raise ConfigError(place, f"{ports} overlaps {other} of the same list; name each port once")
         found.append(ports)
     return tuple(sorted(found))
 
@@ -316,7 +316,10 @@ def _parse_backends(value: Any, path: str) -> tuple[Backend, ...]:
                 "for a larger share give it a weight",
             )
         if backend.name and backend.name in names:
-            raise ConfigError(f"{place}.name", f"{backend.name!r} is the name of {path}[{names[backend.name]}] already")
+            raise ConfigError(
+                f"{place}.name",
+                f"{backend.name!r} is the name of {path}[{names[backend.name]}] already; give each its own",
+            )
         addresses[backend.address] = index
         if backend.name:
             names[backend.name] = index
@@ -382,6 +385,8 @@ def parse_vip(value: Any, path: str) -> Vip:
 
 def parse_vips(value: Any, path: str = "vips") -> tuple[Vip, ...]:
     """A list of VIPs, each checked and all checked against each other."""
+    if value is None:
+        raise ConfigError(path, "is missing; list the VIPs")
     if not isinstance(value, (list, tuple)):
         raise ConfigError(path, f"{value!r} is not a list of VIPs")
     vips = tuple(parse_vip(item, f"{path}[{index}]") for index, item in enumerate(value))
@@ -392,26 +397,37 @@ def parse_vips(value: Any, path: str = "vips") -> tuple[Vip, ...]:
 def check_together(vips: Sequence[Vip], places: Sequence[str]) -> None:
     """Raise a ConfigError where two VIPs have one name or claim the same packets."""
     names: dict[str, str] = {}
+    addresses: dict[ipaddress.IPv4Address, str] = {}
+    pools: dict[ipaddress.IPv4Address, str] = {}
     services: dict[tuple[ipaddress.IPv4Address, str], list[tuple[Vip, str]]] = {}
-    addresses = {vip.address: vip.name for vip in vips}
     for vip, place in zip(vips, places):
         if vip.name in names:
-            raise ConfigError(f"{place}.name", f"{vip.name!r} is the name of {names[vip.name]} already")
+            raise ConfigError(
+                _join(place, "name"), f"{vip.name!r} is the name of {names[vip.name]} already; give each its own"
+            )
         names[vip.name] = place
+        if vip.address in pools:
+            raise ConfigError(
+                _join(place, "address"),
+                f"{vip.address} is a backend of the VIP {pools[vip.address]!r}; give the VIP an address of its own",
+            )
         for index, backend in enumerate(vip.backends):
             if backend.address in addresses:
                 raise ConfigError(
-                    f"{place}.backends[{index}].address",
+                    _join(place, f"backends[{index}].address"),
                     f"{backend.address} is the address of the VIP {addresses[backend.address]!r}; "
                     "give the backend's own address",
                 )
+            pools.setdefault(backend.address, vip.name)
+        addresses.setdefault(vip.address, vip.name)
         beside = services.setdefault((vip.address, vip.protocol), [])
         for other, other_place in beside:
             clash = _clash(vip, other)
             if clash:
                 raise ConfigError(
-                    f"{place}.ports" if vip.ports else place,
-                    f"{vip.address} {vip.protocol} {clash} belongs to the VIP {other.name!r} ({other_place}) already",
+                    _join(place, "ports"),
+                    f"{vip.address} {vip.protocol} {clash} belongs to the VIP {other.name!r} ({other_place}) already; "
+                    "give each its own ports, or another address",
                 )
         beside.append((vip, place))
 

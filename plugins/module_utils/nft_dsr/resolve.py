@@ -18,6 +18,7 @@ _ONE_DOMAIN = (
     "L2 DSR needs one broadcast domain (for routed networks use L3 DSR); "
     "check the address, or give this host an address on the backends' network"
 )
+_A_HOSTS = "give an address that a host can have"
 
 # Asks a NIC's segment for MAC addresses: (interface, addresses) to the MACs that answered for each.
 Resolver = Callable[[str, Iterable[str]], Mapping[str, frozenset[str]]]
@@ -85,7 +86,8 @@ def resolve(
             own = next((link for link in host.links.values() if link.mac == mac), None)
             if own is not None:
                 raise ConfigError(
-                    f"{place}backends[{index}].mac", f"{mac} is this load balancer's own MAC address ({own.name})"
+                    f"{place}backends[{index}].mac",
+                    f"{mac} is this load balancer's own MAC address ({own.name}); give the backend's",
                 )
             macs[backend.address] = mac
         resolved.append(ResolvedVip(vip, interface, backend_interface, macs))
@@ -111,7 +113,11 @@ def _check_vip_address(vip: Vip, place: str, host: _Host) -> None:
     own = host.owner(vip.address)
     # The VIP itself stands on the NIC as a /32; anything wider is an address of the host's own.
     if own is not None and own.value.network.prefixlen < 32:
-        raise ConfigError(path, f"{vip.address} is this load balancer's own address ({own.value} on {own.link})")
+        raise ConfigError(
+            path,
+            f"{vip.address} is this load balancer's own address ({own.value} on {own.link}); "
+            "give the VIP an address that no host has",
+        )
     _check_not_network(vip.address, path, host)
 
 
@@ -130,9 +136,9 @@ def _check_not_network(address: ipaddress.IPv4Address, path: str, host: _Host) -
         if network.version != 4 or network.prefixlen > 30:
             continue
         if address == network.network_address:
-            raise ConfigError(path, f"{address} is the network address of {network} ({held.link})")
+            raise ConfigError(path, f"{address} is the network address of {network} ({held.link}); {_A_HOSTS}")
         if address == network.broadcast_address:
-            raise ConfigError(path, f"{address} is the broadcast address of {network} ({held.link})")
+            raise ConfigError(path, f"{address} is the broadcast address of {network} ({held.link}); {_A_HOSTS}")
 
 
 def _common_interface(vip: Vip, place: str, host: _Host) -> str:

@@ -182,12 +182,12 @@ def turn_table(weights: Mapping[int, int], slots: int) -> list[int]:
         return []
     total = sum(weight for _backend, weight in pool)
     counts = {backend: max(1, slots * weight // total) for backend, weight in pool}
-    # What rounding down left over goes by the largest remainder; what the ones of at least one took
-    # too many comes off the largest.
+    # What rounding down left over goes by the largest remainder (a backend that got its one has had more
+    # than its share); what the ones of at least one took too many comes off the largest.
     left = slots - sum(counts.values())
-    by_remainder = sorted(pool, key=lambda entry: (-(slots * entry[1] % total), entry[0]))
-    for index in range(max(0, left)):
-        counts[by_remainder[index % len(by_remainder)][0]] += 1
+    by_remainder = sorted(pool, key=lambda entry: (counts[entry[0]] * total - slots * entry[1], entry[0]))
+    for backend, _weight in by_remainder[: max(0, left)]:
+        counts[backend] += 1
     while sum(counts.values()) > slots:
         counts[max(counts, key=lambda backend: (counts[backend], backend))] -= 1
     due = sorted(

@@ -100,7 +100,7 @@ def _read(path: str, key: str) -> Optional[Mapping[str, Any]]:
         return None
     try:
         document = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise HostError(f"{path}: is not JSON ({error}). {_repair(path)}") from error
     if not isinstance(document, dict) or not isinstance(document.get(key), list):
         raise HostError(f"{path}: has no list '{key}'. {_repair(path)}")

@@ -18,9 +18,9 @@ import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from ipaddress import IPv4Address
-from typing import Optional
+from typing import Optional, Union
 
-from ..common.packet import ACK, RST, SYN, Tcp, Udp, ipv4_frame, mac_to_bytes
+from ..common.packet import ACK, RST, SYN, Tcp, Udp, ipv4_frame
 from ..common.packet_socket import PacketSocket
 from .observer import Kind, Reply
 from .report import Attempt
@@ -271,13 +271,14 @@ class Wire:
     """Where frames made here go out, and in whose name."""
 
     channel: PacketSocket
-    mac: str
+    mac: bytes
+    next_mac: bytes
     source: IPv4Address
     mtu: int
 
 
 class _FrameExchange(Exchange):
-    """By frames addressed to the MAC ``through``, whatever this host's own routes say."""
+    """By frames addressed to one MAC, whatever this host's own routes say."""
 
     def __init__(self, request: Request, wire: Wire, kind: int) -> None:
         super().__init__(request)
@@ -292,17 +293,10 @@ class _FrameExchange(Exchange):
         except OSError as error:
             self._fail(f"failed on this host (no free port: {os.strerror(error.errno or 0)})")
 
-    def _send(self, destination: str, *contents: object) -> None:
-        for content in contents:
-            assert isinstance(content, (Tcp, Udp))
-            frame = ipv4_frame(
-                mac_to_bytes(destination),
-                mac_to_bytes(self._wire.mac),
-                self._wire.source,
-                self.request.address,
-                content,
-            )
-            self._wire.channel.send(frame, self.deadline)
+    def _send(self, content: Union[Tcp, Udp]) -> None:
+        wire = self._wire
+        frame = ipv4_frame(wire.next_mac, wire.mac, wire.source, self.request.address, content)
+        wire.channel.send(frame, self.deadline)
 
     def close(self) -> None:
         self._reserved.close()
@@ -319,10 +313,7 @@ class FrameTcp(_FrameExchange):
         self._reserve()
         if not self.finished:
             largest = min(self._wire.mtu - 40, 1460).to_bytes(2, "big")
-            self._send(
-                self.request.through or "",
-                Tcp(self.port, self.request.port, self._sequence, 0, SYN, options=b"\x02\x04" + largest),
-            )
+            self._send(Tcp(self.port, self.request.port, self._sequence, 0, SYN, options=b"\x02\x04" + largest))
 
     def on_reply(self, reply: Reply) -> None:
         following = (self._sequence + 1) % 2**32
@@ -332,16 +323,8 @@ class FrameTcp(_FrameExchange):
         if reply.kind is Kind.ACCEPTED:
             self._timed(reply)
             self.finished = True
-            self._send(
-                self.request.through or "",
-                Tcp(
-                    self.port,
-                    self.request.port,
-                    following,
-                    (reply.sequence + 1) % 2**32,
-                    RST | ACK,
-                ),
-            )
+            expected = (reply.sequence + 1) % 2**32
+            self._send(Tcp(self.port, self.request.port, following, expected, RST | ACK))
         elif reply.kind is not Kind.FOLLOWED:
             self._fail(_refusal(reply))
 
@@ -355,7 +338,7 @@ class FrameUdp(_FrameExchange):
     def _begin(self) -> None:
         self._reserve()
         if not self.finished:
-            self._send(self.request.through or "", Udp(self.port, self.request.port, self.request.payload))
+            self._send(Udp(self.port, self.request.port, self.request.payload))
 
     def on_reply(self, reply: Reply) -> None:
         self._saw(reply)

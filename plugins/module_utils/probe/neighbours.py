@@ -11,7 +11,7 @@ from typing import Any, Optional
 
 from ..common import arp
 from ..common.errors import ConfigError
-from ..common.iproute import HeldAddress, Iproute
+from ..common.iproute import HeldAddress, Iproute, Route
 from .request import attempts, seconds, unicast
 from .way import interfaces_of
 
@@ -24,8 +24,9 @@ def neighbour_info(options: Mapping[str, Any], iproute: Optional[Iproute] = None
     settle = seconds("settle", options["settle"]) if options["settle"] else 0.0
     times = attempts("attempts", options["attempts"])
     held = iproute.addresses()
+    routes = {} if options["interface"] else iproute.routes_to(asked)
     ways = {
-        address: options["interface"] or _interface_to(f"addresses[{index}]", address, held, iproute)
+        address: options["interface"] or _interface_to(f"addresses[{index}]", address, held, routes[address], iproute)
         for index, address in enumerate(asked)
     }
     answers: dict[str, frozenset[str]] = {}
@@ -38,13 +39,14 @@ def neighbour_info(options: Mapping[str, Any], iproute: Optional[Iproute] = None
     ]
 
 
-def _interface_to(option: str, address: IPv4Address, held: list[HeldAddress], iproute: Iproute) -> str:
+def _interface_to(
+    option: str, address: IPv4Address, held: list[HeldAddress], route: Optional[Route], iproute: Iproute
+) -> str:
     if any(entry.ip == address for entry in held):
         nics = interfaces_of(address, held, iproute)
         if len(nics) == 1:
             return nics.pop()
         raise ConfigError(option, f"this host holds {address} itself, so 'interface' must say which segment to ask on")
-    route = iproute.route_to(address)
     if route is None or route.kind != "unicast":
         raise ConfigError(option, f"this host has no route to {address}; give 'interface'")
     if route.gateway:

@@ -163,8 +163,8 @@ def problem(request: Request, path: Path, attempts: list[Attempt]) -> str:
         )
     elif path.sent_to and path.arp_macs and path.sent_to not in path.arp_macs:
         findings.append(
-            f"this host sent the packets to {path.sent_to}, by an old neighbour entry: now {path.arp_macs[0]} answers ARP"
-            f" for {next_hop}; delete the entry (ip neighbour del {next_hop} dev {path.interface})"
+            f"this host sent the packets to {path.sent_to}, by an old neighbour entry: now {path.arp_macs[0]} answers"
+            f" ARP for {next_hop}; delete the entry (ip neighbour del {next_hop} dev {path.interface})"
         )
     missing = len(attempts) - len(answered)
     if missing:

@@ -12,6 +12,7 @@ from typing import Any, Callable, Optional
 from ..common import arp
 from ..common.errors import HostError
 from ..common.iproute import Iproute, Link
+from ..common.packet import mac_to_bytes
 from ..common.packet_socket import ethernet_link
 from . import report
 from .exchange import Exchange, FrameTcp, FrameUdp, KernelTcp, KernelUdp, Wire
@@ -72,7 +73,7 @@ def _maker(request: Request, way: Way, link: Link, observer: Observer) -> Callab
         raise HostError(
             f"interface '{link.name}' has no IPv4 address of its own, beside the probed one, to send the probe from"
         )
-    wire = Wire(observer.channel, link.mac, source, link.mtu)
+    wire = Wire(observer.channel, mac_to_bytes(link.mac), mac_to_bytes(request.through), source, link.mtu)
     return lambda: FrameTcp(request, wire) if request.protocol == "tcp" else FrameUdp(request, wire)
 
 

@@ -47,10 +47,10 @@ def _leave_by(request: Request, own: bool, iproute: Iproute, held: list[HeldAddr
     route = None if own else iproute.route_to(request.address)
     if route is not None and route.kind == "unicast" and request.interface in (None, route.link):
         return route.link, route.gateway
-    if request.interface:
-        return request.interface, None  # bound to a NIC without a route, the kernel takes the address for on-link
     if route is not None and route.kind == "broadcast":
         raise ConfigError("address", f"{request.address} is the broadcast address of {route.link}")
+    if request.interface:
+        return request.interface, None  # bound to a NIC without a route, the kernel takes the address for on-link
     candidates = interfaces_of(request.address, held, iproute) if own else set()
     if request.through and not candidates:
         candidates = {entry.link for entry in iproute.neighbours() if entry.mac == request.through}

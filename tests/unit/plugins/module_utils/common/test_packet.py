@@ -164,8 +164,13 @@ def test_the_checksum_of_a_segment_covers_its_pseudo_header(
     number = 6 if isinstance(content, Tcp) else 17
     pseudo = source.packed + destination.packed + struct.pack("!BBH", 0, number, len(data))
     assert packet.checksum(pseudo + data) == 0
-    if number == 17:
-        assert data[6:8] != b"\0\0", "0 would say that there is no checksum"
+
+
+def test_a_udp_checksum_that_comes_out_as_zero_is_sent_as_its_other_form() -> None:
+    """0 would say that there is none."""
+    source, destination = IPv4Address("10.77.0.10"), IPv4Address("10.77.0.100")
+    sum_without = Udp(40000, 53, b"\0\0").pack(source, destination)[6:8]
+    assert Udp(40000, 53, sum_without).pack(source, destination)[6:8] == b"\xff\xff"
 
 
 def test_the_checksum_of_an_odd_number_of_bytes() -> None:

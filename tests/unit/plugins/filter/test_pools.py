@@ -1,0 +1,165 @@
+# Copyright (c) 2026, the dsr.layer2 authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From an inventory to pools and to the VIPs of a backend."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.dsr.layer2.plugins.filter import pools
+
+WEB = {"name": "web", "address": "192.0.2.100", "ports": ["80"]}
+DNS = {"name": "dns", "address": "192.0.2.101", "protocol": "udp", "backends": [{"address": "192.0.2.22"}]}
+GROUPS = {"dsr_load_balancers": ["lb"], "dsr_backends": ["b1"]}
+# The facts of a host with a default route, of one without, and of one with two NICs and no default route
+ROUTED = {
+    "ansible_facts": {"default_ipv4": {"address": "192.0.2.21"}, "all_ipv4_addresses": ["192.0.2.21", "10.0.0.1"]}
+}
+ISOLATED = {
+    "ansible_facts": {
+        "default_ipv4": {},
+        "all_ipv4_addresses": ["192.0.2.22", "192.0.2.100"],
+        "interfaces": ["lo", "br-lan"],
+        "lo": {"type": "loopback", "ipv4": {"address": "127.0.0.1"}, "ipv4_secondaries": [{"address": "192.0.2.100"}]},
+        "br_lan": {"type": "bridge", "ipv4": {"address": "192.0.2.22"}},
+    }
+}
+TWO_NICS = {
+    "ansible_facts": {
+        "interfaces": ["eth0", "eth1"],
+        "eth0": {"type": "ether", "ipv4": {"address": "192.0.2.23"}},
+        "eth1": {"type": "ether", "ipv4": {"address": "198.51.100.23"}},
+    }
+}
+
+
+def addresses(vips: Any, *hosts: dict[str, Any]) -> list[str]:
+    named = {f"b{number}": variables for number, variables in enumerate(hosts, 1)}
+    return [backend["address"] for backend in pools.pools(vips, list(named), named)[0]["backends"]]
+
+
+@pytest.mark.parametrize(
+    ("variables", "address"),
+    [
+        ({"dsr_backend_address": "192.0.2.50"}, "192.0.2.50"),
+        ({"dsr_backend_address": " 192.0.2.50 "}, "192.0.2.50"),
+        (ROUTED, "192.0.2.21"),
+        ({**ROUTED, "dsr_backend_address": "192.0.2.50"}, "192.0.2.50"),
+        ({**ROUTED, "dsr_backend_address": ""}, "192.0.2.21"),
+        ({**ROUTED, "dsr_backend_address": None}, "192.0.2.21"),
+        # An address of the other family says nothing about this one.
+        ({**ROUTED, "dsr_backend_address": "2001:db8::1"}, "192.0.2.21"),
+        (ISOLATED, "192.0.2.22"),
+    ],
+)
+def test_the_address_of_a_host(variables: dict[str, Any], address: str) -> None:
+    assert addresses([WEB], variables) == [address]
+
+
+@pytest.mark.parametrize("variables", [{}, {"ansible_facts": {}}, TWO_NICS])
+def test_an_unknown_address_is_an_error_that_names_the_host(variables: dict[str, Any]) -> None:
+    hosts = {"b1": ROUTED, "b2": variables}
+    with pytest.raises(AnsibleFilterError, match=r"host b2 .*Set dsr_backend_address"):
+        pools.pools([WEB], list(hosts), hosts)
+    assert pools.hosts_without_address([WEB], list(hosts), hosts) == ["b2"]
+
+
+def test_no_host_is_needed_for_a_vip_that_lists_its_backends() -> None:
+    assert pools.pools([DNS], ["b1"], {"b1": {}}) == [DNS]
+    assert pools.hosts_without_address([DNS], ["b1"], {"b1": {}}) == []
+
+
+def test_a_pool_is_all_hosts_with_names_and_weights() -> None:
+    hosts: dict[str, Any] = {"b1": ROUTED, "b2": {**ISOLATED, "dsr_backend_weight": "3"}}
+    assert pools.pools([WEB], list(hosts), hosts)[0]["backends"] == [
+        {"address": "192.0.2.21", "name": "b1", "weight": 1},
+        {"address": "192.0.2.22", "name": "b2", "weight": 3},
+    ]
+    assert "backends" not in WEB  # the inventory's own list is left alone
+
+
+@pytest.mark.parametrize(
+    ("vips", "variables", "problem"),
+    [
+        (None, ROUTED, "dsr_vips: is not defined"),
+        ("", ROUTED, "dsr_vips: is not defined"),  # a survey's way not to say anything
+        ([], ROUTED, "dsr_vips: is an empty list"),
+        ("web", ROUTED, "dsr_vips: must be a list"),
+        (WEB, ROUTED, "dsr_vips: must be a list"),
+        (["web"], ROUTED, "dsr_vips[0]: must be a dictionary"),
+        ([WEB, {**WEB, "name": "two"}], ROUTED, "dsr_vips[1].ports: 192.0.2.100 tcp port 80 belongs to the VIP 'web'"),
+        ([{**WEB, "scheduler": "fastest"}], ROUTED, "dsr_vips[0].scheduler: 'fastest' is not known"),
+        ([{**DNS, "backends": []}], ROUTED, "dsr_vips[0].backends: the list is empty"),
+        ([{**DNS, "backends": [{"address": "192.0.2.9", "weight": -1}]}], {}, "dsr_vips[0].backends[0].weight: -1"),
+        ([WEB], {**ROUTED, "dsr_backend_weight": "many"}, "dsr_backend_weight of the host b1: 'many' is not a weight"),
+        ([WEB], {**ROUTED, "dsr_backend_weight": 65536}, "dsr_backend_weight of the host b1"),
+        ([WEB], {"dsr_backend_address": "web1"}, "dsr_backend_address of the host b1: 'web1' is not an IP address"),
+        # What the user did not write as an entry of a list is named by its host.
+        (
+            [{**WEB, "scheduler": "round_robin"}],
+            {**ROUTED, "dsr_backend_weight": 2},
+            "dsr_vips[0].backends[0].weight (the host b1): the scheduler round_robin",
+        ),
+        (
+            [WEB],
+            {"dsr_backend_address": "192.0.2.100"},
+            "dsr_vips[0].backends[0].address (the host b1): 192.0.2.100 is",
+        ),
+    ],
+)
+def test_a_problem_names_its_place(vips: Any, variables: dict[str, Any], problem: str) -> None:
+    assert pools.pools_problem(vips, GROUPS, {"b1": variables}).startswith(problem)
+    assert isinstance(pools.hosts_without_address(vips, [], {}), list)
+    if vips != []:
+        with pytest.raises(AnsibleFilterError):
+            pools.pools(vips, ["b1"], {"b1": variables})
+
+
+def test_a_pool_of_no_hosts_names_the_group() -> None:
+    assert pools.pools_problem([WEB], {"dsr_load_balancers": ["lb"]}, {}).startswith("dsr_backends: ")
+    assert pools.pools_problem([DNS], {"dsr_load_balancers": ["lb"]}, {}) == ""
+    assert pools.pools_problem([DNS], {"dsr_backends": ["b1"]}, {}).startswith("dsr_load_balancers: ")
+
+
+def test_what_is_fine_is_no_problem() -> None:
+    assert pools.pools_problem([WEB, DNS], GROUPS, {"b1": ROUTED}) == ""
+    assert pools.pools_problem([], GROUPS, {"b1": ROUTED}, allow_empty=True) == ""
+
+
+def test_a_backend_holds_the_vips_of_the_pools_that_it_is_in() -> None:
+    hosts: dict[str, Any] = {"b1": ROUTED, "b2": ISOLATED}
+    vips = pools.pools([WEB, DNS, {**WEB, "name": "tls", "ports": ["443"]}], list(hosts), hosts)
+    assert pools.vips_of_host(vips, "b1", hosts) == ["192.0.2.100"]
+    assert pools.vips_of_host(vips, "b2", hosts) == ["192.0.2.100", "192.0.2.101"]
+
+
+def test_any_address_of_a_host_counts() -> None:
+    vips = [{**DNS, "backends": [{"address": "10.0.0.1"}]}]
+    assert pools.vips_of_host(vips, "b1", {"b1": ROUTED}) == ["192.0.2.101"]
+    assert pools.vips_of_host(vips, "b1", {"b1": {"dsr_backend_address": "10.0.0.1"}}) == ["192.0.2.101"]
+
+
+def test_a_host_of_which_nothing_is_known_is_no_host_without_vips() -> None:
+    with pytest.raises(AnsibleFilterError, match="the host b1: its addresses are not known"):
+        pools.vips_of_host([DNS], "b1", {"b1": {}})
+
+
+@pytest.mark.parametrize(
+    ("vip", "interface", "result"),
+    [
+        ({}, "", {}),
+        ({"interface": "eth0"}, "", {"interface": "eth0"}),
+        ({"interface": None, "scheduler": ""}, "", {}),
+        ({}, "eth1", {"interface": "eth1", "backend_interface": "eth1"}),
+        ({"interface": ""}, "eth1", {"interface": "eth1", "backend_interface": "eth1"}),
+        ({"interface": "eth0"}, "eth1", {"interface": "eth0", "backend_interface": "eth1"}),
+        ({"backend_interface": "eth0", "require_mac": False}, "eth1", {
+            "interface": "eth1", "backend_interface": "eth0", "require_mac": False}),
+    ],
+)  # fmt: skip
+def test_the_nic_of_vips_that_name_none(vip: dict[str, Any], interface: str, result: dict[str, Any]) -> None:
+    assert pools.vip_defaults([vip], interface) == [result]

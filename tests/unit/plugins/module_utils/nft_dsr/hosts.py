@@ -1,0 +1,114 @@
+# Copyright (c) 2026, the dsr.layer2 authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A load balancer made of data: its NICs, addresses and routes, the hosts on its segments, and its kernel."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+from ansible_collections.dsr.layer2.plugins.module_utils.common.command import Completed
+from ansible_collections.dsr.layer2.plugins.module_utils.common.iproute import Iproute
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.engine import LoadBalancer
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.kernel import Kernel
+from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.memory_nft import MemoryNft
+
+OWN = {"eth0": "02:d5:00:00:00:02", "eth1": "02:d5:00:00:01:02"}
+
+
+def mac_of(address: str) -> str:
+    """The MAC of a host of these segments: its address's last octet, and the one before."""
+    return "02:d5:00:00:{:02x}:{:02x}".format(*ipaddress.IPv4Address(address).packed[2:])
+
+
+def backends(*last_octets: int, **options: Any) -> list[dict[str, Any]]:
+    return [{"address": f"10.77.0.{octet}", **options} for octet in last_octets]
+
+
+def vip(name: str = "web", **options: Any) -> dict[str, Any]:
+    """What a user writes for a VIP."""
+    given = {"name": name, "address": "10.77.0.100", "ports": ["80"], "backends": backends(21, 22, 23), **options}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+class Network:
+    """What `ip` says, and who answers ARP: eth0 on 10.77.0.0/24, eth1 on 10.78.0.0/24, a router on eth0."""
+
+    def __init__(self) -> None:
+        self.links: dict[str, Optional[str]] = {"lo": None, **OWN}
+        self.addresses = {"lo": ["127.0.0.1/8"], "eth0": ["10.77.0.2/24", "10.77.0.100/32"], "eth1": ["10.78.0.2/24"]}
+        self.router: Optional[str] = "10.77.0.1"
+        self.answers: dict[str, frozenset[str]] = {}  # what differs from mac_of()
+        self.asked: list[tuple[str, tuple[str, ...]]] = []
+
+    def silence(self, *addresses: str) -> None:
+        """Hosts that don't answer ARP."""
+        self.answers.update(dict.fromkeys(addresses, frozenset()))
+
+    def resolve(self, interface: str, addresses: Iterable[str]) -> Mapping[str, frozenset[str]]:
+        wanted = tuple(addresses)
+        self.asked.append((interface, wanted))
+        found = {address: self.answers.get(address, frozenset({mac_of(address)})) for address in wanted}
+        return {address: macs for address, macs in found.items() if macs}
+
+    def ip(self, argv: Sequence[str], stdin: Optional[str] = None) -> Completed:
+        if "-batch" in argv:
+            said = [self._route(line.split()[-1]) for line in (stdin or "").splitlines()]
+            return Completed(tuple(argv), 0 if all(said) else 1, "".join(f"{line}\n" for line in said if line), "")
+        rows: list[dict[str, Any]] = [
+            {
+                "ifname": name,
+                "ifindex": index,
+                "flags": ["UP", "LOWER_UP"] if name != "lo" else ["LOOPBACK", "UP"],
+                "link_type": "ether" if mac else "loopback" if name == "lo" else "none",
+                **({"address": mac} if mac else {}),
+                "addr_info": [
+                    {"local": text.split("/")[0], "prefixlen": int(text.split("/")[1]), "scope": "global"}
+                    for text in self.addresses.get(name, ())
+                ],
+            }
+            for index, (name, mac) in enumerate(self.links.items(), 1)
+        ]
+        return Completed(tuple(argv), 0, json.dumps(rows), "")
+
+    def _route(self, text: str) -> str:
+        address = ipaddress.ip_address(text)
+        for name, held in self.addresses.items():
+            if any(address == ipaddress.ip_interface(item).ip for item in held):
+                return json.dumps([{"type": "local", "dst": text, "dev": "lo"}])
+            networks = [ipaddress.ip_interface(item).network for item in held]
+            if any(network.prefixlen < 32 and address in network for network in networks):
+                return json.dumps([{"dst": text, "dev": name}])
+        return json.dumps([{"dst": text, "gateway": self.router, "dev": "eth0"}]) if self.router else ""
+
+
+class Host:
+    """A load balancer that keeps its state in ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.nft = MemoryNft()
+        self.network = Network()
+        self.folder = folder / "nft-dsr"
+        self._lock_file = folder / "run" / "lock"
+
+    @property
+    def load_balancer(self) -> LoadBalancer:
+        """A new one for each call, as each run of a module has one."""
+        return LoadBalancer(
+            kernel=Kernel(self.nft),
+            iproute=Iproute(self.network.ip),
+            resolver=self.network.resolve,
+            directory=str(self.folder),
+            lock_file=str(self._lock_file),
+        )
+
+    def files(self) -> dict[str, str]:
+        return {path.name: path.read_text() for path in self.folder.iterdir()} if self.folder.exists() else {}
+
+    def everything(self) -> tuple[Any, dict[str, str]]:
+        """What a run can change."""
+        return {name: table.contents() for name, table in self.nft.tables.items()}, self.files()

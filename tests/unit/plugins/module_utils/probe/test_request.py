@@ -1,0 +1,110 @@
+# Copyright (c) 2026, the dsr.layer2 authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The options of dsr_probe: what is taken and what is refused, by name."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+from typing import Any
+
+import pytest
+
+from ansible_collections.dsr.layer2.plugins.module_utils.common.errors import ConfigError
+from ansible_collections.dsr.layer2.plugins.module_utils.probe import request
+
+
+def options(**changed: Any) -> dict[str, Any]:
+    defaults = {
+        "address": "10.77.0.100",
+        "port": 80,
+        "protocol": "tcp",
+        "connections": 30,
+        "timeout": 2.0,
+        "interface": None,
+        "expect_direct": True,
+        "lb_mac": None,
+        "through": None,
+        "payload": None,
+    }
+    assert set(changed) <= set(defaults)
+    return {**defaults, **changed}
+
+
+def test_the_least_that_a_user_gives() -> None:
+    made = request.parse(options())
+    assert (made.address, made.port, made.connections, made.payload) == (IPv4Address("10.77.0.100"), 80, 30, b"")
+    assert made.target == "10.77.0.100:80/tcp"
+
+
+def test_macs_come_in_one_form() -> None:
+    made = request.parse(options(lb_mac="02-D5-00-00-00-02", through="02:D5:00:00:00:15"))
+    assert (made.lb_mac, made.through) == ("02:d5:00:00:00:02", "02:d5:00:00:00:15")
+
+
+@pytest.mark.parametrize(
+    "changed, payload",
+    [
+        ({"protocol": "udp"}, b"dsr-probe"),
+        ({"protocol": "udp", "payload": ""}, b""),
+        ({"protocol": "udp", "payload": "a\x00\u00e9"}, b"a\x00\xc3\xa9"),
+        ({"protocol": "udp", "payload": "x" * 1400}, b"x" * 1400),
+        ({"payload": "HELO"}, b"HELO"),
+        ({"protocol": "udp", "through": "02:d5:00:00:00:15"}, b"dsr-probe"),
+    ],
+)
+def test_what_is_sent(changed: dict[str, Any], payload: bytes) -> None:
+    assert request.parse(options(**changed)).payload == payload
+
+
+@pytest.mark.parametrize(
+    "option, value, said",
+    [
+        ("address", "", "is not an IP address"),
+        ("address", "www.example.org", "is not an IP address"),
+        ("address", "10.77.0.100/32", "give it without a prefix length"),
+        ("address", "2001:db8::100", "only IPv4 can be probed so far"),
+        ("address", "0.0.0.0", "the unspecified address"),
+        ("address", "0.0.0.9", "0.0.0.0/8"),
+        ("address", "127.0.0.1", "a loopback address"),
+        ("address", "224.0.0.18", "a multicast address"),
+        ("address", "255.255.255.255", "a reserved or broadcast address"),
+        ("address", "240.0.0.1", "a reserved or broadcast address"),
+        ("port", 0, "from 1 to 65535"),
+        ("port", -1, "from 1 to 65535"),
+        ("port", 65536, "from 1 to 65535"),
+        ("connections", 0, "from 1 to 10000"),
+        ("connections", 10001, "from 1 to 10000"),
+        ("timeout", 0.0, "above 0"),
+        ("timeout", -1.0, "above 0"),
+        ("timeout", float("nan"), "above 0"),
+        ("timeout", float("inf"), "above 0"),
+        ("timeout", 3601.0, "up to 3600"),
+        ("lb_mac", "02:d5:00:00:00", "is not a MAC address; write it as in 52:54:00:12:34:56"),
+        ("lb_mac", "", "is not a MAC address"),
+        ("lb_mac", "00:00:00:00:00:00", "is all zeros"),
+        ("through", "01:00:5e:00:00:01", "is a group (multicast or broadcast) address"),
+        ("through", "ff:ff:ff:ff:ff:ff", "is a group (multicast or broadcast) address"),
+        ("through", "b1", "is not a MAC address"),
+        ("payload", "x" * 1401, "is 1401 bytes long; 1400 are allowed"),
+        ("payload", "\u00e9" * 701, "is 1402 bytes long"),
+    ],
+)
+def test_bad_values_are_refused_by_name(option: str, value: Any, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        request.parse(options(**{option: value}))
+    assert caught.value.path == option
+    assert said in caught.value.problem
+
+
+def test_an_option_that_would_have_no_effect_is_refused() -> None:
+    with pytest.raises(ConfigError) as caught:
+        request.parse(options(through="02:d5:00:00:00:15", payload="HELO"))
+    assert caught.value.path == "payload"
+
+
+@pytest.mark.parametrize("value", [0, 101, -3])
+def test_the_number_of_attempts_has_bounds(value: int) -> None:
+    with pytest.raises(ConfigError, match="from 1 to 100"):
+        request.attempts("attempts", value)
+    assert request.attempts("attempts", 100) == 100
