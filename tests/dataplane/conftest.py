@@ -12,12 +12,13 @@ from typing import Any, Optional
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 
-from lab import Lab, LabError, unused_name
-from lab.machines import check_machine
-from lab.modules import ModuleRunner
-from lab.standard import build, hold_vips, serve
+from balancer import Balancer  # noqa: E402
+from lab import Lab, LabError, unused_name  # noqa: E402
+from lab.machines import check_machine  # noqa: E402
+from lab.modules import ModuleRunner  # noqa: E402
+from lab.standard import build, hold_vips, serve  # noqa: E402
 
 _HERE = Path(__file__).resolve().parent
 
@@ -110,3 +111,13 @@ def lab_module(request: pytest.FixtureRequest, module_runner: ModuleRunner) -> L
     """Runs modules in the lab that the test asked for: fresh_lab or bare_lab where it did, else lab."""
     chosen = next((name for name in ("fresh_lab", "bare_lab") if name in request.fixturenames), "lab")
     return LabModule(module_runner, request.getfixturevalue(chosen))
+
+
+@pytest.fixture
+def balancer(request: pytest.FixtureRequest, lab_module: LabModule) -> Iterator[Balancer]:
+    """The load balancer of the test's lab; nothing of what it served is left afterwards."""
+    chosen = "fresh_lab" if "fresh_lab" in request.fixturenames else "lab"
+    lab: Lab = request.getfixturevalue(chosen)
+    yield Balancer(lab, lab_module)
+    lab.run("lb", ["nft", "flush", "ruleset"])
+    lab.run("lb", ["rm", "-rf", "/etc/nft-dsr"])

@@ -97,7 +97,7 @@ class Hosts:
         first, second = self.lab.run(host, ["sysctl", "-n", *names]).stdout.split()
         return int(first), int(second)
 
-    def set(self, name: str, value: int, host: str = "b1") -> None:
+    def setting(self, name: str, value: int, host: str = "b1") -> None:
         self.lab.run(host, ["sysctl", "-qw", f"net.ipv4.conf.{name}={value}"])
 
     def mode(self, path: str, host: str = "b1") -> str:
@@ -239,28 +239,28 @@ def test_what_the_kernel_does_is_what_we_say(lab: Lab, lab_module: Any) -> None:
     wrong = []
     for everywhere in (0, 1, 2, 3, 8, 9):
         for nic in (0, 1, 2, 3, 4, 8):
-            hosts.set("all.arp_ignore", everywhere)
-            hosts.set("eth0.arp_ignore", nic)
+            hosts.setting("all.arp_ignore", everywhere)
+            hosts.setting("eth0.arp_ignore", nic)
             expected = bool(
                 arp.who_answers(VIP, everywhere, [arp.Interface("eth0", True, nic, 0)], [arp.Held("lo", VIP)])
             )
             answered = B1_MAC in hosts.ask(VIP)
             if answered is not expected:
                 wrong.append((everywhere, nic, answered))
-    hosts.set("all.arp_ignore", 1)
-    hosts.set("eth0.arp_ignore", 0)
+    hosts.setting("all.arp_ignore", 1)
+    hosts.setting("eth0.arp_ignore", 0)
     assert wrong == []
 
 
 def test_info_sees_who_answers(lab: Lab, lab_module: Any) -> None:
     """VIPs that somebody put there by hand, while one NIC defeats the suppression."""
     hosts = Hosts(lab, lab_module)
-    hosts.set("eth0.arp_ignore", 3)
+    hosts.setting("eth0.arp_ignore", 3)
     try:
         found = hosts.info()
         assert hosts.ask(VIP) == {B1_MAC, LB_MAC}
     finally:
-        hosts.set("eth0.arp_ignore", 0)
+        hosts.setting("eth0.arp_ignore", 0)
     assert {"address": VIP, "answers": True, "interfaces": ["eth0"]} in found["answers_arp"]
     assert found["sysctls"]["eth0"]["effective_arp_ignore"] == 3
     assert any("net.ipv4.conf.eth0.arp_ignore is 3" in problem for problem in found["problems"])
@@ -409,8 +409,8 @@ def test_a_boot_brings_back_the_vip_and_the_suppression(hosts: Hosts, persist: s
     assert hosts.backend(VIP, persist=persist)["persist"] == persist
     lab = hosts.lab
     lab.ip("b1", f"address delete {VIP}/32 dev lo")
-    hosts.set("all.arp_ignore", 0)
-    hosts.set("all.arp_announce", 0)
+    hosts.setting("all.arp_ignore", 0)
+    hosts.setting("all.arp_announce", 0)
     lab.run("b1", ["/lib/systemd/systemd-sysctl", "--prefix=/net/ipv4/conf"])
     assert hosts.arp() == (1, 2)
     lab.run("b1", ["sh", "-c", "rm -rf /run/systemd/network; netplan generate"])
@@ -482,7 +482,7 @@ def test_an_address_that_a_backend_answers_for(hosts: Hosts) -> None:
     message = hosts.module.fails("lb", "dsr_vip_address", arguments)
     assert message.startswith(f"addresses[1]: {VIP} is answered for by {B1_MAC}")
     assert hosts.snapshot("lb") == before
-    hosts.set("all.arp_ignore", 1)
+    hosts.setting("all.arp_ignore", 1)
     hosts.vip_address(OTHER, VIP)
 
 

@@ -19,7 +19,7 @@ from typing import Optional
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from lab import Lab, LabError  # noqa: E402
-from lab.machines import ENVIRONMENT  # noqa: E402
+from lab.machines import ENVIRONMENT, check_machine  # noqa: E402
 from lab.standard import ADDRESSES, build  # noqa: E402
 
 
@@ -76,6 +76,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     execute.set_defaults(action=_exec)
     arguments = parser.parse_args(argv)
     try:
+        check_machine()
         arguments.action(arguments)
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -110,15 +111,16 @@ class Lab:
         return self
 
     def down(self) -> None:
-        """End everything. A lab that is not up is fine."""
-        for running in self._running:
-            running.close()
-        self._running.clear()
-        for machine in self._machines.values():
-            machine.stop()
-        if self._claimed:
-            self._state.release()
+        """End everything, also where some of it resists. A lab that is not up is fine."""
+        with contextlib.ExitStack() as ending:  # from the last to the first, each whatever became of the others
+            if self._claimed:
+                ending.callback(self._state.release)
+            for machine in self._machines.values():
+                ending.callback(machine.stop)
+            for running in self._running:
+                ending.callback(running.close)
         self._claimed = False
+        self._running.clear()
         self._machines.clear()
         self.hosts.clear()
         self._segments.clear()
@@ -226,15 +228,20 @@ class Lab:
         machine = self._machine(host)
         self._machines[_SWITCH].ip(
             f"link add {nic.port} type veth peer name {nic.name} address {nic.mac} netns {machine.process.pid}",
-            f"link set {nic.port} master br-{nic.segment} up",
         )
-        machine.ip(
-            *(
-                f"address add {address} dev {nic.name}" + (" nodad" if ":" in address else " broadcast +")
-                for address in nic.addresses
-            ),
-            f"link set {nic.name} up",
-        )
+        try:
+            self._machines[_SWITCH].ip(f"link set {nic.port} master br-{nic.segment} up")
+            machine.ip(
+                *(
+                    f"address add {address} dev {nic.name}" + (" nodad" if ":" in address else " broadcast +")
+                    for address in nic.addresses
+                ),
+                f"link set {nic.name} up",
+            )
+        except BaseException:
+            # With its host the NIC would go too, but only some time after.
+            self._unwire(nic)
+            raise
 
     def _unwire(self, nic: Nic) -> None:
         self._machines[_SWITCH].ip(f"link delete {nic.port}")

@@ -39,8 +39,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Callable, NamedTuple, Optional
 
 HOSTNAME = socket.gethostname()
-IP_PKTINFO = 8
-IPV6_PKTINFO = 50
+IP_PKTINFO = 8  # not in Python's socket module
+IPV6_RECVPKTINFO, IPV6_PKTINFO = 49, 50
+SO_RCVBUFFORCE = 33
 MAX_COUNT, MAX_RATE = 1_000_000, 100_000  # of crafted frames: a lab is no flood
 
 
@@ -139,9 +140,7 @@ async def _lines(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 def _udp_server(sock: socket.socket) -> Callable[[], None]:
-    # The answer must come from the address that was asked, which may be one of many: the kernel would choose another.
     kind = (socket.IPPROTO_IP, IP_PKTINFO) if sock.family == socket.AF_INET else (socket.IPPROTO_IPV6, IPV6_PKTINFO)
-    sock.setsockopt(kind[0], IP_PKTINFO if kind[0] == socket.IPPROTO_IP else 49, 1)  # 49: IPV6_RECVPKTINFO
 
     def answer() -> None:
         with contextlib.suppress(BlockingIOError):
@@ -166,6 +165,11 @@ def _listener(kind: int, address: str, port: int) -> socket.socket:
     if family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     if kind == socket.SOCK_DGRAM:
+        # The answer must come from the address that was asked, of many; the kernel would choose its own.
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
     sock.bind((address, port))
     if kind == socket.SOCK_STREAM:
@@ -553,7 +557,7 @@ def _capture(arguments: argparse.Namespace) -> None:
     records: list[dict[str, Any]] = []
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sock:
         with contextlib.suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, 33, 1 << 26)  # SO_RCVBUFFORCE
+            sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 26)
         sock.bind((arguments.interface, ETH_P_ALL))
         index = socket.if_nametoindex(arguments.interface)
         if arguments.promiscuous:

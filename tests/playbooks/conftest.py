@@ -16,14 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lab import Lab, LabError, unused_name
+from lab.machines import check_machine
+from lab.standard import build, serve
 
 _HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(_HERE.parent))
-
-from lab import Lab, LabError, unused_name  # noqa: E402
-from lab.machines import check_machine  # noqa: E402
-from lab.standard import build, serve  # noqa: E402
-
 _REPOSITORY = _HERE.parents[1]
 _RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
 # All that DSR leaves on a host, for a comparison of before and after
@@ -32,7 +29,7 @@ ip -o address show | awk '{ print $2, $4 }' | sort
 nft --stateless list ruleset
 sysctl net.ipv4.conf.all.arp_ignore net.ipv4.conf.all.arp_announce
 find /etc/nft-dsr /etc/netplan /etc/sysctl.d /etc/systemd/network /etc/systemd/system /var/lib/nft-dsr \
-    -name '*dsr*' -o -path '*nft-dsr*' | sort | while read -r path; do echo "$path"; test ! -f "$path" || cat "$path"; done
+    -name '*dsr*' -o -path '*nft-dsr*' | sort | while read -r path; do echo "$path"; [ ! -f "$path" ] || cat "$path"; done
 """
 
 

@@ -32,9 +32,11 @@ def files() -> Iterator[str]:
 
 def sysctls() -> Iterator[str]:
     for folder, _folders, names in os.walk("/proc/sys/net/ipv4/conf"):
-        for name in names:
-            with open(os.path.join(folder, name)) as file:
-                yield f"sysctl {folder}/{name} {file.read().strip()}"
+        for path in (os.path.join(folder, name) for name in names):
+            # systemd-networkd sets this one of every interface that it has an address for, and leaves it.
+            if path != "/proc/sys/net/ipv4/conf/lo/promote_secondaries":
+                with open(path) as file:
+                    yield f"sysctl {path} {file.read().strip()}"
 
 
 def printed(*argv: str) -> str:

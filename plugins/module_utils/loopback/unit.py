@@ -52,5 +52,7 @@ class SystemdUnit:
         if not self._host.booted_with_systemd:
             return None
         unit = device_unit(link)
+        if self._host.symlink(f"{UNIT_FOLDER}/{unit}.wants/{UNIT}") is not None:
+            return unit  # it was there before, and may be away only for now
         done = self._host.run(["systemctl", "show", "--property=ActiveState", "--value", unit], None)
         return unit if done.ok and done.stdout.strip() == "active" else None

@@ -42,9 +42,8 @@ class VipModule(AnsibleModule):  # type: ignore[misc]  # Ansible has no types of
 
     Ansible's own check of suboptions says "found in vips -> backends"; the model's check of the same
     data says "vips[2].backends[0].weight". So when Ansible refuses the arguments, the model is asked
-    first, and Ansible's message is used for what the model has nothing against. Unknown options of the
-    module itself are Ansible's to name: what the model misses may be what they were meant to be.
-    The model sees the arguments as they were given, since Ansible drops from lists what it refuses.
+    first, and Ansible's message is used for what the model has nothing against. The model sees the
+    arguments as they were given, since Ansible drops from lists what it refuses.
     """
 
     def __init__(self, check: Optional[Callable[[dict[str, Any]], Any]] = None, **arguments: Any) -> None:
@@ -58,14 +57,21 @@ class VipModule(AnsibleModule):  # type: ignore[misc]  # Ansible has no types of
         self._given = deepcopy(self.params)
 
     def fail_json(self, msg: str, **kwargs: Any) -> Any:
-        if not self._ready and self._check is not None and set(self.params) <= set(self.argument_spec):
-            try:
+        return super().fail_json(msg if self._ready else self._complaint() or msg, **kwargs)
+
+    def _complaint(self) -> str:
+        """What is wrong with the arguments in this collection's words, '' when they don't tell."""
+        # First, as an option that is missing may be meant by one that is written wrongly.
+        for name in sorted(set(self.params) - set(self.argument_spec)):
+            return f"{name}: unknown option; there are: {', '.join(sorted(self.argument_spec))}"
+        try:
+            if self._check is not None:
                 self._check(self._given)
-            except DsrError as error:
-                msg = str(error)
-            except Exception:  # pylint: disable=broad-except
-                pass  # the model stumbled over what Ansible refuses; Ansible's message stands
-        return super().fail_json(msg, **kwargs)
+        except DsrError as error:
+            return str(error)
+        except Exception:  # pylint: disable=broad-except
+            pass  # the model stumbled over what Ansible refuses; Ansible's message stands
+        return ""
 
 
 def vip_options(params: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from . import model
 from .kernel import Kernel
 from .plan import Plan, make_plan
 from .resolve import Resolver, resolve
-from .ruleset import PLAIN, RELEASED, ResolvedVip, flow_modes, render
+from .ruleset import PLAIN, RELEASED, ResolvedVip, flow_modes, render, slot_tables_in_use
 from .state import (
     LOCK_FILE,
     STATE_DIRECTORY,
@@ -205,7 +205,7 @@ class LoadBalancer:
         """The wanted table and what it takes to get there."""
         modes = flow_modes([item.vip for item in served], have.maps)
         macs = self._own_macs(served)
-        table = render(served, macs, have.maps, modes)
+        table = render(served, macs, slot_tables_in_use(have), modes)
         recreate = [f"switch_{name}" for name in rearmed]
         plan = make_plan(table, self._kernel.compile(table), have, recreate)
         left_over = [name for name, mode in modes.items() if mode == RELEASED]
@@ -215,13 +215,15 @@ class LoadBalancer:
             empty = [name for name in left_over if not self._tracked(name, have)]
             if empty:
                 modes.update((name, PLAIN) for name in empty)
-                table = render(served, macs, have.maps, modes)
+                table = render(served, macs, slot_tables_in_use(have), modes)
                 plan = make_plan(table, self._kernel.compile(table), have, recreate)
         return table, plan
 
     def _boot_table(self, served: Sequence[ResolvedVip], have: KernelTable) -> Table:
         """What a boot loads: no flow is known then, so nothing is left over either."""
-        return render(served, self._own_macs(served), have.maps, flow_modes([item.vip for item in served], ()))
+        return render(
+            served, self._own_macs(served), slot_tables_in_use(have), flow_modes([item.vip for item in served], ())
+        )
 
     def _own_macs(self, served: Sequence[ResolvedVip]) -> dict[str, str]:
         links = self._iproute.links()

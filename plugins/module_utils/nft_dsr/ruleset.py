@@ -17,7 +17,8 @@ a VIP can clash with anything.
     ranges_<NIC>     map     the same for port ranges; allports_<NIC> for all ports of a protocol
     output_<NIC>     chain   own MAC as source, out of this NIC
     vip_<VIP>        chain   what happens to a VIP's packets; syn_, fin_, fallback_, grace_: its parts
-    slots_<VIP>      map     hash slot to backend; shared by VIPs with equal members and weights
+    slots_<VIP>      map     hash slot to backend; shared by VIPs with equal members and weights,
+                             named after the one that had it first
     handout_<VIP>    map     the slots of backends that are not available: slot to backend instead
     turns_<VIP>      map     round-robin turn to backend
     backends_<VIP>   map     backend to MAC; a backend that is not here gets no packet
@@ -29,13 +30,14 @@ a VIP can clash with anything.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
 from . import schedule
 from .model import Backend, Vip
-from .table import Chain, Map, Spec, Table
+from .table import Chain, KernelTable, Map, Spec, Table
 
 # Fixed, so that every load and every load balancer hashes alike; 0 would mean "draw one".
 _SEED = 0x2D5A1B0D
@@ -117,23 +119,25 @@ def _flow_mode(vip: Vip, existing: Collection[str]) -> str:
 def render(
     resolved: Sequence[ResolvedVip],
     own_macs: Mapping[str, str],
-    existing: Collection[str] = (),
+    slot_tables: Optional[Mapping[str, str]] = None,
     modes: Optional[Mapping[str, str]] = None,
 ) -> Table:
     """The table for these VIPs.
 
-    ``own_macs`` has the MAC of each NIC that reaches backends. ``existing`` names the maps that the
-    kernel has, for two VIPs that may share a slot table to keep the one that is there. ``modes`` comes
-    from flow_modes(). ``rearmed`` names the UDP VIPs whose drain starts now.
+    ``own_macs`` has the MAC of each NIC that reaches backends. ``slot_tables`` says which slot table
+    each VIP uses now, from slot_tables_in_use(), so that it keeps its name. ``modes`` comes from
+    flow_modes().
     """
     build = _Builder()
     ordered = sorted(resolved, key=lambda item: item.vip.name)
     modes = modes if modes is not None else flow_modes([item.vip for item in ordered], ())
-    leaders = _slot_leaders(ordered, existing)
-    for leader in sorted(set(leaders.values())):
-        _slots_map(build, next(item for item in ordered if item.vip.name == leader))
+    names = _slot_table_names(ordered, slot_tables or {})
     for item in ordered:
-        _vip_objects(build, item, leaders[item.vip.name], modes[item.vip.name])
+        name = names[item.vip.name]
+        if name not in build.maps:
+            _slots_map(build, name, item)
+    for item in ordered:
+        _vip_objects(build, item, names[item.vip.name], modes[item.vip.name])
     for interface in sorted({item.backend_interface for item in ordered}):
         build.chain(
             f"output_{interface}",
@@ -144,16 +148,46 @@ def render(
     return Table(build.maps, build.chains)
 
 
-def _slot_leaders(ordered: Sequence[ResolvedVip], existing: Collection[str]) -> dict[str, str]:
-    """After which VIP the slot table of each VIP is named: VIPs with equal pools share one."""
+def slot_tables_in_use(have: KernelTable) -> dict[str, str]:
+    """Which slot table the rules of each VIP look up in the kernel: VIP to the map's name."""
+    found = {}
+    for name, chain in have.chains.items():
+        kind, _underscore, owner = name.partition("_")
+        if kind in ("vip", "fallback"):
+            match = re.search(r"\bslots_[A-Za-z0-9_.-]+", "\n".join(chain.code))
+            if match and match[0] in have.maps:
+                found[owner] = match[0]
+    return found
+
+
+def _slot_table_names(ordered: Sequence[ResolvedVip], in_use: Mapping[str, str]) -> dict[str, str]:
+    """The slot table of each VIP: one for all VIPs with equal members and weights.
+
+    A table is named after the VIP that had it first and keeps its name while a VIP uses it, so that a
+    change of one VIP does not rename what others look up.
+    """
     groups: dict[tuple[tuple[int, int], ...], list[str]] = {}
     for item in ordered:
         groups.setdefault(tuple(sorted(item.weights.items())), []).append(item.vip.name)
-    leaders: dict[str, str] = {}
-    for names in groups.values():
-        leader = next((name for name in names if f"slots_{name}" in existing), names[0])
-        leaders.update((name, leader) for name in names)
-    return leaders
+    # Where a group splits, the larger part keeps the table: fewer rules change.
+    by_size = sorted(groups.values(), key=lambda vips: (-len(vips), vips[0]))
+    taken: dict[str, str] = {}  # name of the table to the first VIP of its group
+    for vips in by_size:
+        kept = next((in_use[vip] for vip in vips if in_use.get(vip, "") not in ("", *taken)), None)
+        if kept:
+            taken[kept] = vips[0]
+    names: dict[str, str] = {}
+    for vips in by_size:
+        name = next((table for table, first in taken.items() if first == vips[0]), None)
+        if name is None:
+            name = f"slots_{vips[0]}"
+            number = 2
+            while name in taken:
+                name = f"slots_{vips[0]}.{number}"  # no VIP's name has a dot
+                number += 1
+            taken[name] = vips[0]
+        names.update((vip, name) for vip in vips)
+    return names
 
 
 def _mark(number: int) -> str:
@@ -164,14 +198,14 @@ def _slots_spec(size: int) -> tuple[tuple[str, ...], Spec]:
     return (f"typeof numgen inc mod {size} : meta mark", f"size {size}"), Spec(("integer",), "mark", size)
 
 
-def _slots_map(build: _Builder, item: ResolvedVip) -> None:
+def _slots_map(build: _Builder, name: str, item: ResolvedVip) -> None:
     owners = schedule.hash_table(item.weights)
     declaration, spec = _slots_spec(len(owners))
     elements = {str(slot): _mark(owner) for slot, owner in enumerate(owners)}
-    build.map(f"slots_{item.vip.name}", declaration, spec, elements)
+    build.map(name, declaration, spec, elements)
 
 
-def _vip_objects(build: _Builder, item: ResolvedVip, leader: str, mode: str) -> None:
+def _vip_objects(build: _Builder, item: ResolvedVip, slot_table: str, mode: str) -> None:
     vip = item.vip
     name = vip.name
     slots = schedule.hash_slots(len(vip.backends))
@@ -202,7 +236,7 @@ def _vip_objects(build: _Builder, item: ResolvedVip, leader: str, mode: str) -> 
         if vip.protocol == "tcp":
             _flow_map(build, f"closing_{name}")
 
-    rules = _VipRules(vip, item.backend_interface, leader, slots, has_eligible=bool(eligible))
+    rules = _VipRules(vip, item.backend_interface, slot_table, slots, has_eligible=bool(eligible))
     guard = f"ether saddr @guard_{name} counter drop"
     if mode == PLAIN:
         build.chain(f"vip_{name}", [guard, *rules.by_full_table()])
@@ -247,14 +281,14 @@ class _VipRules:
     does every later packet of that flow.
     """
 
-    def __init__(self, vip: Vip, backend_interface: str, leader: str, slots: int, has_eligible: bool) -> None:
+    def __init__(self, vip: Vip, backend_interface: str, slot_table: str, slots: int, has_eligible: bool) -> None:
         name = vip.name
         self._vip = vip
         self._has_eligible = has_eligible
         field_of_port = f"{vip.protocol} sport"
         hashed = f"ip saddr . {field_of_port}" if vip.scheduler == "connection_hash" or not vip.hashed else "ip saddr"
         index = f"meta mark set jhash {hashed} mod {slots} seed {_SEED:#x}"
-        self._owner = f"{index} map @slots_{leader}"
+        self._owner = f"{index} map @{slot_table}"
         self._taker = f"{index} map @handout_{name}"
         turns = schedule.turn_slots(len(vip.backends))
         self._turn = f"meta mark set numgen inc mod {turns} map @turns_{name}"

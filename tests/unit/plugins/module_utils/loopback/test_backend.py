@@ -78,6 +78,16 @@ def test_the_address_goes_before_the_suppression(machine: Any) -> None:
     assert machine.arp == (0, 0)
 
 
+def test_what_is_ours_is_remembered_before_it_comes_and_until_it_has_gone(machine: Any) -> None:
+    steps = list(map(str, settled(machine, VIP, persist="none").steps))
+    assert steps.index(f"write {MEMORY}") < steps.index(f"ip address replace {VIP}/32 dev lo")
+    steps = list(map(str, settled(machine, OTHER, purge=True, persist="none").steps))
+    assert steps.index(f"write {MEMORY}") < steps.index(f"ip address replace {OTHER}/32 dev lo")
+    assert steps[-1] == f"write {MEMORY}"
+    steps = list(map(str, settled(machine, purge=True, persist="none").steps))
+    assert steps.index(f"remove {MEMORY}") > steps.index(f"ip address delete {OTHER}/32 dev lo")
+
+
 def test_absent_leaves_nothing_behind(machine: Any) -> None:
     machine.host.run(["netplan", "generate", "--root-dir", str(machine.folder)], None)
     before = machine.snapshot()

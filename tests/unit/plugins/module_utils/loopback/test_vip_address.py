@@ -169,6 +169,17 @@ def test_two_nics_share_the_unit(machine: Any) -> None:
     assert machine.addresses_of("eth1") == [f"{OTHER}/32"]
 
 
+def test_a_nic_that_is_away_for_now_keeps_its_place_in_the_unit(machine: Any) -> None:
+    machine.boot_systemd()
+    machine.devices = {DEVICE}
+    settled(machine, VIP)
+    machine.devices.clear()
+    machine.add_link(Link("eth1", 3, "02:d5:00:00:01:15", 1500, frozenset({"UP"}), "UP"))
+    settled(machine, OTHER, interface="eth1")
+    assert f"After={DEVICE}" in machine.get(UNIT)
+    assert (machine.folder / f"etc/systemd/system/{DEVICE}.wants/nft-dsr-addresses.service").is_symlink()
+
+
 def test_a_nic_that_netplan_knows_by_a_pattern(machine: Any) -> None:
     """An address for the pattern would be one for every NIC that matches it."""
     machine.install_netplan(**{"50-base": "network: {ethernets: {all: {match: {name: 'e*'}, dhcp4: true}}}"})

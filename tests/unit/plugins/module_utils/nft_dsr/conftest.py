@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr import engine, schedule
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr import schedule
 from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.hosts import Host
 
 # The same examples in every run, so that a failure is the change's and not the day's; busy machines take their time.
@@ -33,5 +33,5 @@ def small_tables() -> Iterator[None]:
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     """A load balancer with nothing on it yet, and its administrator."""
-    monkeypatch.setattr(engine.os, "geteuid", lambda: 0)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
     return Host(tmp_path)

@@ -399,7 +399,8 @@ def _operations(text: str) -> Iterator[tuple[str, str, str, str, str]]:
 
 
 def _block(table: str, lines: Iterator[str]) -> Iterator[tuple[str, str, str, str, str]]:
-    chains, maps, elements, rules = [], [], [], []
+    chains: list[tuple[str, str, str, str, str]] = []
+    maps, elements, rules = list(chains), list(chains), list(chains)
     for line in lines:
         if line == "}":
             yield from (*chains, *maps, *elements, *rules)

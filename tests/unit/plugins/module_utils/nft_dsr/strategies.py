@@ -42,7 +42,7 @@ def vip_options(draw: st.DrawFn, name: str, number: int) -> dict[str, Any]:
             unique=True,
         )
     )
-    shared = ports and draw(st.booleans())
+    shared = bool(ports) and draw(st.booleans())
     return {
         "name": name,
         "address": "10.77.0.100" if shared else f"10.77.0.{101 + number}",

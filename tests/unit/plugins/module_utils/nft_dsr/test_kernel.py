@@ -410,11 +410,11 @@ def test_a_hook_without_its_nic_is_a_hook_that_differs() -> None:
 
 
 def test_a_table_is_read_whole() -> None:
-    def row(kind: str, name: str, table: str = "nft_dsr", **rest: Any) -> dict[str, Any]:
-        return {kind: {"family": "netdev", "name": name, "table": table, "handle": 1, **rest}}
+    def row(kind: str, name: str, **rest: Any) -> dict[str, Any]:
+        return {kind: {"family": "netdev", "name": name, "table": "nft_dsr", "handle": 1, **rest}}
 
-    slots = {"type": "integer", "map": "mark", "size": 512}
-    flows = {"type": ["ipv4_addr", "inet_service", "inet_service"], "map": "mark", "flags": ["timeout"]}
+    slots: dict[str, Any] = {"type": "integer", "map": "mark", "size": 512}
+    flows: dict[str, Any] = {"type": ["ipv4_addr", "inet_service", "inet_service"], "map": "mark", "flags": ["timeout"]}
     script = Script(
         {
             "nft -n -j list tables netdev": [{"table": {"family": "netdev", "name": "nft_dsr", "handle": 2}}],
@@ -424,8 +424,8 @@ def test_a_table_is_read_whole() -> None:
                 row("map", "slots_web", **slots),
                 row("map", "flows_web", **flows),
                 row("set", "guard_web", type="ether_addr"),
-                row("set", "guard_web", "other", type="mark"),
-                row("flowtable", "fast", "other"),
+                row("set", "guard_web", table="other", type="mark"),
+                row("flowtable", "fast", table="other"),
                 row("chain", "vip_web"),
                 {"rule": {"family": "netdev", "table": "nft_dsr", "chain": "vip_web", "handle": 9, "expr": []}},
             ],

@@ -184,8 +184,8 @@ def test_a_backend_that_never_answered_fails_the_call() -> None:
     network = Network()
     network.silence("10.77.0.22")
     assert error_of(network, vip("a"), vip("b", ports=["81"], backends=backends(22))).startswith(
-        "vips[0].backends[1].address: 10.77.0.22 does not answer ARP on eth0, so its MAC address is not known; start the "
-        "host, correct the address, give its 'mac', or set 'state: down' (or 'require_mac: false' for the VIP)"
+        "vips[0].backends[1].address: 10.77.0.22 does not answer ARP on eth0, so its MAC address is not known; start "
+        "the host, correct the address, give its 'mac', or set 'state: down' (or 'require_mac: false' for the VIP)"
     )
 
 

@@ -167,10 +167,9 @@ def test_an_override_is_of_one_vip_or_of_every_one(override: Override, applies: 
 
 
 def test_a_file_is_due_only_when_its_text_differs(tmp_path: Path) -> None:
-    change = FileChange(str(tmp_path / "new" / "x"), "text\n")
-    assert change.needed
-    change.write()
-    assert not change.needed
-    assert os.stat(change.path).st_mode & 0o777 == 0o644
-    assert FileChange(change.path, "other\n").needed
+    path = tmp_path / "new" / "x"
+    assert FileChange(str(path), "text\n").needed
+    FileChange(str(path), "text\n").write()
+    assert [FileChange(str(path), text).needed for text in ("text\n", "other\n", "")] == [False, True, True]
+    assert path.read_text() == "text\n" and path.stat().st_mode & 0o777 == 0o644
     assert os.listdir(tmp_path / "new") == ["x"], "no temporary file stays"

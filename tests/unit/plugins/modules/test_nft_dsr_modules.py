@@ -1,0 +1,264 @@
+# Copyright (c) 2026, the dsr.layer2 authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The modules of a load balancer from their arguments to their results; the load balancer is made of data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr import arguments, model
+from ansible_collections.dsr.layer2.plugins.modules import nft_dsr_drain, nft_dsr_vip, nft_dsr_vip_info, nft_dsr_vips
+from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.hosts import Host, backends, mac_of, vip
+
+MODULES = (nft_dsr_drain, nft_dsr_vip, nft_dsr_vip_info, nft_dsr_vips)
+WEB = vip(backends=[*backends(21, name="b1"), *backends(22, name="b2")])
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """The host that the modules run on."""
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    made = Host(tmp_path)
+    for module in MODULES:
+        monkeypatch.setattr(module, "LoadBalancer", lambda: made.load_balancer)
+    return made
+
+
+class Caller:
+    """Runs a module as Ansible does, and reads what it prints."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def __call__(self, module: ModuleType, check: bool = False, diff: bool = False, **given: Any) -> dict[str, Any]:
+        given = {**given, "_ansible_check_mode": check, "_ansible_diff": diff}
+        with patch_module_args(given), pytest.raises(SystemExit) as ended:
+            module.main()
+        result: dict[str, Any] = json.loads(self._capsys.readouterr().out)
+        assert bool(result.get("failed")) is (ended.value.code != 0)
+        assert "Traceback" not in str(result.get("exception", ""))
+        return result
+
+    def error(self, module: ModuleType, **given: Any) -> str:
+        result = self(module, **given)
+        assert result["failed"], result
+        return str(result["msg"])
+
+
+@pytest.fixture
+def call(host: Host, capsys: pytest.CaptureFixture[str]) -> Caller:
+    return Caller(capsys)
+
+
+# -- results
+
+
+def test_vips_of_a_load_balancer(host: Host, call: Caller) -> None:
+    foreseen = call(nft_dsr_vips, check=True, vips=[WEB])
+    assert host.everything() == ({}, {})
+    done = call(nft_dsr_vips, vips=[WEB])
+    assert done["changed"] and done["commands"] == foreseen["commands"] != []
+    assert done["vips"][0]["backends"][0] == {
+        "address": "10.77.0.21",
+        "name": "b1",
+        "mac": mac_of("10.77.0.21"),
+        "weight": 1,
+        "state": "up",
+    }
+    assert done["ruleset"].startswith("table netdev nft_dsr {")
+    again = call(nft_dsr_vips, vips=[WEB])
+    assert (again["changed"], again["commands"]) == (False, [])
+    # What a module returns, it takes.
+    assert call(nft_dsr_vips, vips=again["vips"])["commands"] == []
+
+
+def test_purge(call: Caller) -> None:
+    call(nft_dsr_vips, vips=[WEB])
+    kept = call(nft_dsr_vips, vips=[vip("x", ports=["81"])])
+    assert len(kept["vips"]) == 2
+    purged = call(nft_dsr_vips, vips=[vip("x", ports=["81"])], purge=True)
+    assert [item["name"] for item in purged["vips"]] == ["x"]
+
+
+def test_one_vip_and_its_end(host: Host, call: Caller) -> None:
+    done = call(nft_dsr_vip, **WEB)
+    assert done["changed"] and done["vip"]["name"] == "web" and done["vip"]["interface"] == "eth0"
+    assert not call(nft_dsr_vip, **WEB)["changed"]
+    gone = call(nft_dsr_vip, name="web", state="absent")
+    assert gone["changed"] and gone["vip"] == {} and gone["ruleset"] == ""
+    assert not call(nft_dsr_vip, name="web", state="absent")["changed"]
+    assert host.nft.tables == {}
+
+
+def test_drain_and_restore(call: Caller) -> None:
+    call(nft_dsr_vips, vips=[WEB])
+    done = call(nft_dsr_drain, backend="b1", diff=True)
+    assert done["changed"] and done["vips"] == ["web"] and "weight 1 drain" in done["diff"][0]["after"]
+    assert "the backend 10.77.0.21 of every VIP is drained by an operator and stays so;" in str(done["warnings"])
+    info = call(nft_dsr_vip_info)
+    assert [backend["state"] for backend in info["vips"][0]["backends"]] == ["drain", "up"]
+    assert not call(nft_dsr_drain, backend="10.77.0.21")["changed"]
+    assert call(nft_dsr_drain, backend="b1", vip="web", state="drained")["changed"]
+    assert call(nft_dsr_drain, backend="b1", state="restored")["changed"]
+    assert not call(nft_dsr_drain, backend="b1", state="restored", check=True)["changed"]
+
+
+def test_information(host: Host, call: Caller) -> None:
+    nothing = call(nft_dsr_vip_info)
+    assert (nothing["changed"], nothing["present"], nothing["vips"]) == (False, False, [])
+    call(nft_dsr_vips, vips=[WEB, vip("x", ports=["81"])])
+    assert [item["name"] for item in call(nft_dsr_vip_info, name="x")["vips"]] == ["x"]
+    host.nft.load("flush chain netdev nft_dsr vip_web")
+    info = call(nft_dsr_vip_info, check=True)
+    assert info["present"] and [(item["name"], item["in_sync"]) for item in info["vips"]] == [
+        ("web", False),
+        ("x", True),
+    ]
+    assert info["vips"][0]["differences"] == ["chain vip_web: rules differ"]
+
+
+def test_warnings_are_ansibles_warnings(host: Host, call: Caller) -> None:
+    call(nft_dsr_vips, vips=[WEB])
+    host.network.silence("10.77.0.21")
+    result = call(nft_dsr_vip, **WEB)
+    warning = "web: the backend 10.77.0.21 (b1) does not answer ARP on eth0; it keeps the MAC address 02:d5:00:00:00:15"
+    assert warning in str(result["warnings"])
+
+
+# -- errors
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        # Ansible refuses these before the module sees them; the place is the model's all the same.
+        (
+            {"vips": [vip(), vip("b", scheduler="rr")]},
+            "vips[1].scheduler: 'rr' is not known; choose one of: source_hash",
+        ),
+        ({"vips": [vip(protocol="icmp")]}, "vips[0].protocol: 'icmp' is not known; choose one of: tcp, udp"),
+        ({"vips": [vip(schedular="x")]}, "vips[0].schedular: unknown option; there are: name, address,"),
+        (
+            {"vips": [vip(backends=backends(21, mak="x"))]},
+            "vips[0].backends[0].mak: unknown option; there are: address,",
+        ),
+        ({"vips": [vip(backends=backends(21, weight="heavy"))]}, "vips[0].backends[0].weight: 'heavy' is not a whole"),
+        ({"vips": [vip(backends=backends(21, state="off"))]}, "vips[0].backends[0].state: 'off' is not known; choose"),
+        ({"vips": [vip(backends=[{"name": "b1"}])]}, "vips[0].backends[0].address: is missing; every backend needs"),
+        ({"vips": [{"name": "web", "backends": backends(21)}]}, "vips[0].address: is missing; a VIP needs its address"),
+        ({"vips": [{"address": "10.77.0.100"}]}, "vips[0].name: is missing; every VIP needs a name"),
+        ({"vips": [vip(require_mac="maybe")]}, "vips[0].require_mac: 'maybe' is neither true nor false"),
+        (
+            {"vips": [vip(ports={"80": 1})]},
+            "vips[0].ports: {'80': 1} is not a list of ports; write ['80', '8000-8100']",
+        ),
+        # Ansible empties a list of what it can't convert; the message is about what the user wrote.
+        ({"vips": [vip(backends=["10.77.0.21"])]}, "vips[0].backends[0]: must be a dictionary of options, not '10.77."),
+        ({"vips": [vip(backends=[backends(21)])]}, "vips[0].backends[0]: must be a dictionary of options, not [{"),
+        ({"vips": [vip(backends="10.77.0.21")]}, "vips[0].backends: '10.77.0.21' is not a list of backends"),
+        ({"vips": [vip(backends=backends(21)[0])]}, "vips[0].backends: {'address': '10.77.0.21'} is not a list of"),
+        ({"vips": [[vip()]]}, "vips[0]: must be a dictionary of options, not [{"),
+        ({"vips": [vip(), None]}, "vips[1]: must be a dictionary of options, not None"),
+        ({"vips": "web"}, "vips: 'web' is not a list of VIPs"),
+        ({"vips": None}, "vips: is missing; list the VIPs"),
+        ({}, "vips: is missing; list the VIPs"),
+        # The model has nothing against the VIPs: Ansible's own words.
+        ({"vips": [vip()], "purge": "maybe"}, "argument 'purge' is of type str and we were unable to convert to bool:"),
+        ({"vips": [vip(scheduler="rr")], "prune": True}, "prune: unknown option; there are: purge, vips"),
+        # The module sees these.
+        ({"vips": [vip(), vip()]}, "vips[1].name: 'web' is the name of vips[0] already; give each its own"),
+        ({"vips": [vip(ports=["80", "0"])]}, "vips[0].ports[1]: port 0 is out of range; use 1 to 65535"),
+        ({"vips": [vip(ports=[[80]])]}, "vips[0].ports[0]: '[80]' is not a port; write '80' or '8000-8100'"),
+        ({"vips": [vip(backends=None)]}, "vips[0].backends: is missing; list every backend of the VIP"),
+        ({"vips": [vip(interface="eth9")]}, "vips[0].interface: this host has no interface 'eth9'; it has: eth0, eth1"),
+    ],
+)
+def test_vips_that_are_wrong(host: Host, call: Caller, given: dict[str, Any], error: str) -> None:
+    assert call.error(nft_dsr_vips, **given).startswith(error)
+    assert host.everything() == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ({"name": "web"}, "address: is missing; a VIP needs its address"),
+        ({"name": "web", "address": "10.77.0.100"}, "backends: is missing; list every backend of the VIP"),
+        ({"address": "10.77.0.100"}, "name: is missing; every VIP needs a name"),
+        ({**WEB, "scheduler": "rr"}, "scheduler: 'rr' is not known; choose one of: source_hash,"),
+        (
+            {**WEB, "backends": backends(21, mac="00:00:00:00:00:00")},
+            "backends[0].mac: the zero MAC address belongs to no",
+        ),
+        (
+            {**WEB, "backends": backends(21, colour="red")},
+            "backends[0].colour: unknown option; there are: address, name",
+        ),
+        ({**WEB, "backends": ["b1"]}, "backends[0]: must be a dictionary of options, not 'b1'"),
+        # A wrong name of an option is what is wrong, not the option that is missing for it.
+        ({"name": "web", "adress": "10.77.0.100"}, "adress: unknown option; there are: address, backend_interface,"),
+        ({"name": "web", "state": "gone"}, "value of state must be one of: present, absent, got: gone"),
+        ({"name": "web", "state": "absent", "scheduler": "rr"}, "value of scheduler must be one of: source_hash,"),
+        ({"name": "a b", "state": "absent"}, "name: 'a b' is not a name of a VIP; use 1 to 31"),
+        ({"state": "absent"}, "missing required arguments: name"),
+    ],
+)
+def test_one_vip_that_is_wrong(host: Host, call: Caller, given: dict[str, Any], error: str) -> None:
+    assert call.error(nft_dsr_vip, **given).startswith(error)
+    assert host.everything() == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ({}, "missing required arguments: backend"),
+        ({"backend": "b1", "state": "up"}, "value of state must be one of: drained, restored, got: up"),
+        ({"backend": "b1", "vips": ["web"]}, "vips: unknown option; there are: backend, state, vip"),
+        ({"backend": "b9"}, "backend: 'b9' is not a backend of any VIP; there are: 10.77.0.21 (b1), 10.77.0.22 (b2)"),
+        (
+            {"backend": "b9", "vip": "web"},
+            "backend: 'b9' is not a backend of the VIP 'web'; there are: 10.77.0.21 (b1)",
+        ),
+        ({"backend": "b1", "vip": "x"}, "vip: there is no VIP 'x'; there are: web"),
+        ({"backend": ""}, "backend: '' is neither an address nor a name of a backend"),
+    ],
+)
+def test_a_drain_that_is_wrong(host: Host, call: Caller, given: dict[str, Any], error: str) -> None:
+    call(nft_dsr_vips, vips=[WEB])
+    before = host.everything()
+    assert call.error(nft_dsr_drain, **given).startswith(error)
+    assert host.everything() == before
+
+
+def test_information_that_is_wrong(call: Caller) -> None:
+    assert call.error(nft_dsr_vip_info, name="a b").startswith("name: 'a b' is not a name of a VIP;")
+    assert call.error(nft_dsr_vip_info, names=["web"]).startswith("Unsupported parameters for ")
+
+
+def test_a_refused_transaction_is_an_error_with_what_the_kernel_said(host: Host, call: Caller) -> None:
+    host.nft.refuse = "Could not process rule: No space left on device"
+    message = call.error(nft_dsr_vips, vips=[WEB])
+    assert message.startswith("nft -f - failed (exit status 1): ") and "No space left on device" in message
+
+
+# -- one place for one thing
+
+
+def test_modules_and_model_know_the_same_options() -> None:
+    given = arguments.vip_arguments()
+    assert {"name", "address", *given} == set(model.VIP_OPTIONS)
+    assert set(arguments.backend_arguments()) == set(model.BACKEND_OPTIONS)
+    defaults = model.parse_vip(
+        {"name": "x", "address": "10.0.0.1", "backends": [{"address": "10.0.0.2"}]}, ""
+    ).options()
+    assert {key: spec["default"] for key, spec in given.items() if "default" in spec} == {
+        key: defaults[key] for key in ("protocol", "scheduler", "require_mac")
+    }
+    backend = {key: spec["default"] for key, spec in arguments.backend_arguments().items() if "default" in spec}
+    assert backend == {key: defaults["backends"][0][key] for key in ("weight", "state")}
