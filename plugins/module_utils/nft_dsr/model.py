@@ -156,7 +156,7 @@ def _join(path: str, key: str) -> str:
 
 def parse_name(value: Any, path: str) -> str:
     """The name of a VIP, checked."""
-    if value is None:
+    if value in (None, ""):  # Ansible makes "" of a required option that is null
         raise ConfigError(path, "is missing; every VIP needs a name")
     if not isinstance(value, str) or not _NAME.match(value):
         raise ConfigError(
@@ -272,7 +272,7 @@ def _parse_ports(value: Any, path: str) -> tuple[Ports, ...]:
 
 def _parse_backend(value: Any, path: str) -> Backend:
     options = _mapping(value, path, BACKEND_OPTIONS)
-    if options.get("address") is None:
+    if options.get("address") in (None, ""):
         raise ConfigError(_join(path, "address"), "is missing; every backend needs its address")
     address = parse_address(options["address"], _join(path, "address"))
     name = options.get("name") or ""
@@ -349,7 +349,7 @@ def parse_vip(value: Any, path: str) -> Vip:
     """One VIP from a user's dictionary. ``path`` is where it stands, '' for a module's own options."""
     options = _mapping(value, path, VIP_OPTIONS)
     name = parse_name(options.get("name"), _join(path, "name"))
-    if options.get("address") is None:
+    if options.get("address") in (None, ""):
         raise ConfigError(_join(path, "address"), "is missing; a VIP needs its address")
     address = parse_address(options["address"], _join(path, "address"))
 

@@ -135,12 +135,14 @@ def test_what_a_vip_says_of_itself_is_the_same_vip(options: list[dict[str, Any]]
     [
         # name
         ({"name": None}, "vips[0].name: is missing; every VIP needs a name"),
+        ({"name": ""}, "vips[0].name: is missing; every VIP needs a name"),
         *(
             ({"name": name}, f"vips[0].name: {name!r} is not a name of a VIP; use 1 to 31 lower-case letters")
-            for name in ["", "Web", "-web", "web.1", "a" * 32, "web 1", "web;reboot", "$(id)", "web\n", "web}", "ä", 7]
+            for name in ["Web", "-web", "web.1", "a" * 32, "web 1", "web;reboot", "$(id)", "web\n", "web}", "ä", 7]
         ),
         # address
         ({"address": None}, "vips[0].address: is missing; a VIP needs its address"),
+        ({"address": ""}, "vips[0].address: is missing; a VIP needs its address"),
         ({"address": "10.77.0"}, "vips[0].address: '10.77.0' is not an IP address; write it as '192.0.2.10'"),
         ({"address": "10.77.0.100\n"}, "vips[0].address: '10.77.0.100\\n' is not an IP address; write"),
         ({"address": "web.example.net"}, "vips[0].address: 'web.example.net' is not an IP address; write"),
