@@ -17,14 +17,14 @@ unexport PYTHONPATH
 VENV := .venv/bin
 STAMPS := .cache/stamps
 TOOLS := tests/tools
-PARTS := setup lint sanity unit dataplane molecule
+PARTS := setup lint unit sanity dataplane playbooks molecule
 
 ##@ See it work
 
 .PHONY: help
 help: ## This list
 	@awk -F ':.*## ' '/^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
-	@printf '\nunit, dataplane, molecule and sanity take more arguments in ARGS, such as: make unit ARGS="-k schedule"\n'
+	@printf '\nParts take more arguments in ARGS, such as: make unit ARGS="-k schedule"\n'
 
 .PHONY: demo
 demo: $(STAMPS)/packages-demo $(STAMPS)/venv-demo $(STAMPS)/link ## Raise the lab in namespaces and show Direct Server Return in it (root)
@@ -47,21 +47,25 @@ setup: $(STAMPS)/packages-test $(STAMPS)/venv-test $(STAMPS)/link ## What the te
 lint: setup ## Formatting, types, YAML, shell, documentation, changelog, and the archive as a registry would judge it
 	$(TOOLS)/lint.sh
 
-.PHONY: sanity
-sanity: setup ## ansible-test sanity, with no ignore list
-	$(TOOLS)/sanity.sh $(ARGS)
-
 .PHONY: unit
 unit: setup ## Logic without a kernel: no root, no network
 	$(VENV)/pytest tests/unit $(ARGS)
+
+.PHONY: sanity
+sanity: setup ## ansible-test sanity, with no ignore list
+	$(TOOLS)/sanity.sh $(ARGS)
 
 .PHONY: dataplane
 dataplane: setup require-root ## Real packets through real rules, in network namespaces (root)
 	$(VENV)/pytest tests/dataplane $(ARGS)
 
+.PHONY: playbooks
+playbooks: setup require-root ## The playbooks, on machines made of namespaces (root)
+	$(VENV)/pytest tests/playbooks $(ARGS)
+
 .PHONY: molecule
 molecule: setup require-root ## Roles and playbooks on systemd machines in containers, with a reboot (root)
-	PATH=$(CURDIR)/$(VENV):$$PATH MOLECULE_GLOB='molecule/*/molecule.yml' $(VENV)/molecule test --all $(ARGS)
+	PATH=$(CURDIR)/$(VENV):$$PATH MOLECULE_GLOB='molecule/*/molecule.yml' $(VENV)/molecule test --all --no-command-borders $(ARGS)
 
 ##@ Work on it
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import itertools
 import json
 import os
@@ -279,6 +280,18 @@ def show_vips() -> None:
 
 
 @contextmanager
+def alone() -> Iterator[None]:
+    """Two demos at a time would take each other's lab down."""
+    FILES.mkdir(parents=True, exist_ok=True)
+    with (FILES / "lock").open("w", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DemoError("the demo is running already, somewhere else") from None
+        yield
+
+
+@contextmanager
 def raised() -> Iterator[Lab]:
     """The lab of the demo, anew. It stays up, unless something goes wrong."""
     if Lab.remove(NAME):
@@ -295,9 +308,8 @@ def run() -> None:
     begun = time.monotonic()
     if shutil.which("nft", path="/usr/sbin:/usr/bin:/sbin:/bin") is None:
         raise LabError("the demo needs nft; install the package nftables")
-    FILES.mkdir(parents=True, exist_ok=True)
     heading(1, "The lab: five hosts in namespaces of this machine")
-    with raised() as lab:
+    with alone(), raised() as lab:
         serve(lab, background=True)
         lab.inventory(
             INVENTORY,

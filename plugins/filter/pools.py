@@ -18,18 +18,13 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.dsr.layer2.plugins.module_utils.common.errors import ConfigError
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr import model
 
-Vips = Sequence[Mapping[str, Any]]
-HostVars = Mapping[str, Mapping[str, Any]]
+# A host of dsr_backends as pools need it: name, address4 and address6 (null: not known), own_addresses, weight, problem
+Host = Mapping[str, Any]
+Hosts = Sequence[Host]
 Answer = TypeVar("Answer")
 
 # The place of a backend in an error's path
 _PLACE = re.compile(r"dsr_vips\[(?P<vip>\d+)\]\.backends\[(?P<backend>\d+)\]")
-
-
-def _given(variables: Mapping[str, Any], key: str) -> str:
-    """A variable as text; '' when it is not set. Surveys send '' for what nobody filled in."""
-    value = variables.get(key)
-    return "" if value is None else str(value).strip()
 
 
 def _is_address(text: str, version: int) -> bool:
@@ -39,25 +34,45 @@ def _is_address(text: str, version: int) -> bool:
         return False
 
 
-def _version(vip: Mapping[str, Any]) -> int:
-    """The family that the backends of this VIP need; what is no address at all is reported elsewhere."""
-    return 6 if _is_address(str(vip.get("address")), 6) else 4
+# --- hosts
 
 
-def _takes_all(vip: Any) -> bool:
-    """Whether this VIP takes every host of dsr_backends."""
-    return isinstance(vip, Mapping) and vip.get("backends") is None
+def backend_hosts(names: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What the inventory and facts say of backends, each host's variables looked up once: that takes its time."""
+    return [_backend_host(name, hostvars[name]) for name in names]
 
 
-def _address(host: str, variables: Mapping[str, Any], version: int) -> Optional[str]:
-    """The address at which load balancers reach a host, or None when it is not known."""
-    declared = _given(variables, "dsr_backend_address")
-    if declared:
-        if not any(_is_address(declared, family) for family in (4, 6)):
-            raise ConfigError(f"dsr_backend_address of the host {host}", f"{declared!r} is not an IP address")
-        if _is_address(declared, version):
-            return declared
+def _backend_host(name: str, variables: Mapping[str, Any]) -> dict[str, Any]:
     facts = variables.get("ansible_facts") or {}
+    declared = _given(variables, "dsr_backend_address")
+    weight = _given(variables, "dsr_backend_weight") or "1"
+    problem = ""
+    if declared and not any(_is_address(declared, version) for version in (4, 6)):
+        problem = f"dsr_backend_address of the host {name}: {declared!r} is not an IP address"
+    elif not re.fullmatch(r"\d{1,5}", weight) or int(weight) > model.MAX_WEIGHT:
+        problem = f"dsr_backend_weight of the host {name}: {weight!r} is not a weight; use 0 to {model.MAX_WEIGHT}"
+    addresses = {version: _address(declared, facts, version) for version in (4, 6)}
+    own = {str(address) for version in (4, 6) for address in facts.get(f"all_ipv{version}_addresses") or ()}
+    return {
+        "name": name,
+        "address4": addresses[4],
+        "address6": addresses[6],
+        "own_addresses": sorted(own.union(filter(None, addresses.values()))),
+        "weight": 1 if problem else int(weight),
+        "problem": problem,
+    }
+
+
+def _given(variables: Mapping[str, Any], key: str) -> str:
+    """A variable as text; '' when it is not set. Surveys send '' for what nobody filled in."""
+    value = variables.get(key)
+    return "" if value is None else str(value).strip()
+
+
+def _address(declared: str, facts: Mapping[str, Any], version: int) -> Optional[str]:
+    """The address at which load balancers reach a host, or None when it is not known."""
+    if _is_address(declared, version):
+        return declared
     return (facts.get(f"default_ipv{version}") or {}).get("address") or _only_address(facts, version)
 
 
@@ -75,31 +90,28 @@ def _only_address(facts: Mapping[str, Any], version: int) -> Optional[str]:
     return found[0] if len(found) == 1 else None
 
 
-def _weight(host: str, variables: Mapping[str, Any]) -> int:
-    weight = _given(variables, "dsr_backend_weight") or "1"
-    if not re.fullmatch(r"\d{1,5}", weight) or int(weight) > model.MAX_WEIGHT:
-        raise ConfigError(
-            f"dsr_backend_weight of the host {host}", f"{weight!r} is not a weight; use 0 to {model.MAX_WEIGHT}"
-        )
-    return int(weight)
+# --- pools
 
 
-def _backend(host: str, variables: Mapping[str, Any], version: int) -> dict[str, Any]:
+def _version(vip: Mapping[str, Any]) -> int:
+    """The family that the backends of this VIP need; what is no address at all is reported elsewhere."""
+    return 6 if _is_address(str(vip.get("address")), 6) else 4
+
+
+def _takes_all(vip: Any) -> bool:
+    """Whether this VIP takes every host of dsr_backends."""
+    return isinstance(vip, Mapping) and vip.get("backends") is None
+
+
+def _backend(host: Host, version: int) -> dict[str, Any]:
     """A host of dsr_backends as an entry of a pool."""
-    address = _address(host, variables, version)
-    if address is None:
+    if host[f"address{version}"] is None:
         raise ConfigError(
-            f"the host {host} of dsr_backends",
+            f"the host {host['name']} of dsr_backends",
             f"its IPv{version} address is not known, and a pool without it would be a smaller one: it may be "
             "unreachable, or have no default route and several addresses. Set dsr_backend_address for it",
         )
-    return {"address": address, "name": host, "weight": _weight(host, variables)}
-
-
-def _complete(vip: Any, hosts: Sequence[str], hostvars: HostVars) -> Any:
-    if not _takes_all(vip):
-        return vip
-    return {**vip, "backends": [_backend(host, hostvars[host], _version(vip)) for host in hosts]}
+    return {"address": host[f"address{version}"], "name": host["name"], "weight": host["weight"]}
 
 
 def _checked_list(vips: Any) -> Sequence[Any]:
@@ -108,14 +120,20 @@ def _checked_list(vips: Any) -> Sequence[Any]:
     return vips
 
 
-def _completed(vips: Any, hosts: Sequence[str], hostvars: HostVars) -> list[dict[str, Any]]:
+def _completed(vips: Any, hosts: Hosts) -> list[dict[str, Any]]:
     given = _checked_list(vips)
+    for host in hosts:
+        if host["problem"]:
+            raise ConfigError(*host["problem"].split(": ", 1))
     if not hosts and any(map(_takes_all, given)):
         raise ConfigError(
             "dsr_backends",
             "the group has no hosts, and a VIP without 'backends' takes all of them; check the inventory",
         )
-    completed = [_complete(vip, hosts, hostvars) for vip in given]
+    completed = [
+        {**vip, "backends": [_backend(host, _version(vip)) for host in hosts]} if _takes_all(vip) else vip
+        for vip in given
+    ]
     try:
         model.parse_vips(completed, "dsr_vips")
     except ConfigError as error:
@@ -123,19 +141,20 @@ def _completed(vips: Any, hosts: Sequence[str], hostvars: HostVars) -> list[dict
         if place is None or not _takes_all(given[int(place["vip"])]):
             raise
         # The user wrote no such list: the entry was made from a host.
-        raise ConfigError(f"{error.path} (the host {hosts[int(place['backend'])]})", error.problem) from None
+        name = hosts[int(place["backend"])]["name"]
+        raise ConfigError(f"{error.path} (the host {name})", error.problem) from None
     return completed
 
 
-def pools(vips: Any, hosts: Sequence[str], hostvars: HostVars) -> list[dict[str, Any]]:
+def pools(vips: Any, hosts: Hosts) -> list[dict[str, Any]]:
     """The VIPs, each with its whole pool."""
-    return _told(lambda: _completed(vips, hosts, hostvars))
+    return _told(lambda: _completed(vips, hosts))
 
 
-def pools_problem(vips: Any, groups: Mapping[str, Sequence[str]], hostvars: HostVars, allow_empty: bool = False) -> str:
+def pools_problem(vips: Any, hosts: Hosts, load_balancers: Sequence[str], allow_empty: bool = False) -> str:
     """Why the VIPs of an inventory can't be configured, or ''."""
     try:
-        if not groups.get("dsr_load_balancers"):
+        if not load_balancers:
             raise ConfigError("dsr_load_balancers", "the inventory has no host in this group")
         if vips is None or vips == "":
             raise ConfigError(
@@ -149,35 +168,28 @@ def pools_problem(vips: Any, groups: Mapping[str, Sequence[str]], hostvars: Host
                 "is an empty list, which would remove every VIP from every host; if that is meant, set "
                 "dsr_allow_empty: true",
             )
-        _completed(vips, groups.get("dsr_backends", ()), hostvars)
+        _completed(vips, hosts)
     except ConfigError as error:
         return str(error)
     return ""
 
 
-def hosts_without_address(vips: Any, hosts: Sequence[str], hostvars: HostVars) -> list[str]:
+def hosts_without_address(vips: Any, hosts: Hosts) -> list[str]:
     """The hosts whose address some VIP needs and nobody knows yet."""
-
-    def ask() -> list[str]:
-        # What is no list of VIPs needs no host; it is reported elsewhere.
-        given = [] if isinstance(vips, (str, Mapping)) or not isinstance(vips, Sequence) else vips
-        versions = {_version(vip) for vip in given if _takes_all(vip)}
-        return [host for host in hosts if any(_address(host, hostvars[host], version) is None for version in versions)]
-
-    return _told(ask)
+    # What is no list of VIPs needs no host; it is reported elsewhere.
+    given = [] if isinstance(vips, (str, Mapping)) or not isinstance(vips, Sequence) else vips
+    versions = {_version(vip) for vip in given if _takes_all(vip)}
+    return [host["name"] for host in hosts if any(host[f"address{version}"] is None for version in versions)]
 
 
-def vips_of_host(vips: Vips, host: str, hostvars: HostVars) -> list[str]:
+def vips_of_host(vips: Sequence[Mapping[str, Any]], hosts: Hosts, name: str) -> list[str]:
     """The addresses that a backend holds on its loopback: of the VIPs whose pools it is in."""
 
     def ask() -> list[str]:
-        variables = hostvars[host]
-        facts = variables.get("ansible_facts") or {}
-        # All of them: a pool may name a host by the address of its second NIC.
-        own = {str(address) for version in (4, 6) for address in facts.get(f"all_ipv{version}_addresses") or ()}
-        own.update(filter(None, (_address(host, variables, version) for version in (4, 6))))
+        # All its addresses: a pool may name a host by the address of its second NIC.
+        own: Sequence[str] = next((host["own_addresses"] for host in hosts if host["name"] == name), [])
         if not own:
-            raise ConfigError(f"the host {host}", "its addresses are not known; gather its facts first")
+            raise ConfigError(f"the host {name} of dsr_backends", "its addresses are not known; gather its facts first")
         mine = {ip_address(address.split("%", 1)[0]) for address in own}
         held = (
             str(ip_address(str(vip["address"])))
@@ -208,6 +220,7 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
+            "backend_hosts": backend_hosts,
             "hosts_without_address": hosts_without_address,
             "pools": pools,
             "pools_problem": pools_problem,

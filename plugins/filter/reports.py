@@ -14,6 +14,7 @@ from ansible_collections.dsr.layer2.plugins.filter.pools import vips_of_host
 Vip = Mapping[str, Any]
 HostVars = Mapping[str, Mapping[str, Any]]
 
+_GROUPS = ("dsr_load_balancers", "dsr_backends", "dsr_clients")
 _MAC = re.compile(r"\b[0-9a-f]{2}(?::[0-9a-f]{2}){5}\b")
 
 # A compared option of a VIP, as it is without the user's saying anything
@@ -95,10 +96,19 @@ def probes(vips: Iterable[Vip], protocols: Sequence[str], each_backend: bool = F
 class _Run:
     """What the hosts of a run of `verify` have registered, by group."""
 
-    def __init__(self, wanted: Sequence[Vip], hostvars: HostVars, groups: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self,
+        wanted: Sequence[Vip],
+        hosts: Sequence[Mapping[str, Any]],
+        hostvars: HostVars,
+        groups: Mapping[str, Sequence[str]],
+    ) -> None:
         self.wanted = wanted
-        self._hostvars = hostvars
+        self._hosts = hosts
         self._groups = groups
+        # Looked up once: that takes its time.
+        names = dict.fromkeys(host for group in _GROUPS for host in groups.get(group, ()))
+        self._hostvars = {host: hostvars[host] for host in names}
 
     def _registered(self, group: str, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """The hosts of a group that were asked something, each with its answer."""
@@ -139,7 +149,7 @@ class _Run:
     def lacking(self, host: str, answer: Mapping[str, Any]) -> list[str]:
         """The VIPs that a backend should hold and does not."""
         held = {entry["address"] for entry in answer["vips"]}
-        return [address for address in vips_of_host(self.wanted, host, self._hostvars) if address not in held]
+        return [address for address in vips_of_host(self.wanted, self._hosts, host) if address not in held]
 
     def probes(self, group: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Every single probe of the hosts of a group."""
@@ -282,10 +292,13 @@ def _summary(run: _Run) -> Iterator[str]:
 
 
 def verification(
-    wanted: Sequence[Vip], hostvars: HostVars, groups: Mapping[str, Sequence[str]]
+    wanted: Sequence[Vip],
+    hosts: Sequence[Mapping[str, Any]],
+    hostvars: HostVars,
+    groups: Mapping[str, Sequence[str]],
 ) -> dict[str, list[str]]:
     """The findings of `verify`: problems, and a summary to read when there are none."""
-    run = _Run(wanted, hostvars, groups)
+    run = _Run(wanted, hosts, hostvars, groups)
     problems = [
         *_of_load_balancers(run),
         *_of_addresses(run),

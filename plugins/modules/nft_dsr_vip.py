@@ -21,6 +21,8 @@ author:
   - dsr.layer2 authors (@dsr-layer2)
 extends_documentation_fragment:
   - dsr.layer2.attributes
+  - dsr.layer2.attributes.state_module
+  - dsr.layer2.attributes.actiongroup
 requirements:
   - nftables 1.0.2 or later and iproute2 on the load balancer
 options:

@@ -18,6 +18,7 @@ author:
 extends_documentation_fragment:
   - dsr.layer2.attributes
   - dsr.layer2.attributes.info_module
+  - dsr.layer2.attributes.actiongroup
 requirements:
   - nftables 1.0.2 or later and iproute2 on the load balancer
 options:

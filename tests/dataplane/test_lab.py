@@ -291,6 +291,20 @@ def test_two_labs_stand_side_by_side() -> None:
         assert two.run("a", ["hostname"]).stdout == "a\n"
 
 
+def test_a_lab_that_someone_removed_leaves_its_successor_alone() -> None:
+    first = Lab(unused_name())
+    with first:
+        first.add_host("a", "10.1.0.1")
+        assert Lab.remove(first.name)
+        with pytest.raises(LabError, match=r"'a' of the lab .* is down"):
+            first.run("a", ["true"])
+        with Lab(first.name) as second:
+            second.add_host("a", "10.1.0.1")
+            first.down()
+            assert second.run("a", ["hostname"]).stdout == "a\n"
+            assert Lab.attach(first.name).alive
+
+
 @pytest.mark.parametrize("name", ["", "Up", "a/b", "../x", "a b", "x" * 42])
 def test_names_that_are_none(name: str) -> None:
     with pytest.raises(LabError, match="is no name for a lab"):

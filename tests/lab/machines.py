@@ -63,6 +63,7 @@ class Machine:
             encoding="utf-8",
             start_new_session=True,  # Ctrl-C is for the caller, not for the hosts
         )
+        process = None
         try:
             process = ProcessId.of(int(_line(child) or 0))
             if process is None:
@@ -81,7 +82,8 @@ class Machine:
         except BaseException:
             child.kill()  # takes the machine's first process with it
             _bury(child)
-            state.forget(name)
+            if process is not None:
+                state.forget(name, process)
             raise
 
     def stop(self) -> None:
@@ -89,7 +91,7 @@ class Machine:
         self.process.kill()
         if self._child is not None:
             _bury(self._child)
-        self._state.forget(self.name)
+        self._state.forget(self.name, self.process)
 
     def enter(self, argv: Sequence[str], *spaces: str) -> list[str]:
         """The command that runs ``argv`` inside, in all namespaces or those named."""

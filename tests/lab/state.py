@@ -17,6 +17,7 @@ import re
 import select
 import shutil
 import signal
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,6 +82,7 @@ class LabState:
             raise LabError(f"'{name}' is no name for a lab: use lower-case letters, digits, - and _")
         self.name = name
         self.folder = ROOT / name
+        self._token = ""
 
     @property
     def exists(self) -> bool:
@@ -99,12 +101,25 @@ class LabState:
                 raise LabError(
                     f"a lab named '{self.name}' is up already; take it down first or use another name"
                 ) from None
+            self._token = uuid.uuid4().hex
+            (self.folder / "token").write_text(self._token, encoding="ascii")
 
     def release(self) -> None:
+        """Give the name back, unless the lab was removed meanwhile and the name is another lab's now."""
+        if self._token and self._written_token() == self._token:
+            self.remove()
+
+    def remove(self) -> None:
         """End every process of the lab, and with them its namespaces and mounts, and forget it."""
         for process in self.processes().values():
             process.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _written_token(self) -> str:
+        try:
+            return (self.folder / "token").read_text(encoding="ascii")
+        except OSError:
+            return ""
 
     def processes(self) -> dict[str, ProcessId]:
         """The first process of every machine of the lab."""
@@ -120,8 +135,10 @@ class LabState:
     def note(self, machine: str, process: ProcessId) -> None:
         _replace(self.folder / "processes" / machine, f"{process.pid} {process.started}\n")
 
-    def forget(self, machine: str) -> None:
-        (self.folder / "processes" / machine).unlink(missing_ok=True)
+    def forget(self, machine: str, process: ProcessId) -> None:
+        """Undo note(), unless the machine of this name is another one by now."""
+        if self.processes().get(machine) == process:
+            (self.folder / "processes" / machine).unlink(missing_ok=True)
 
     def save(self, topology: dict[str, Any]) -> None:
         _replace(self.folder / "lab.json", json.dumps(topology, indent=2) + "\n")
@@ -131,6 +148,7 @@ class LabState:
             topology: dict[str, Any] = json.loads((self.folder / "lab.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             raise LabError(f"there is no lab named '{self.name}'") from None
+        self._token = self._written_token()
         return topology
 
 
@@ -150,5 +168,8 @@ def _lock() -> Iterator[None]:
 
 def _replace(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except FileNotFoundError:
+        raise LabError("the lab was taken down by someone else") from None

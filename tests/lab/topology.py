@@ -67,7 +67,6 @@ class Lab:
         self._segments: list[str] = []
         self._state = LabState(name)
         self._linger = linger
-        self._claimed = False
         self._shown = list(dict.fromkeys([REPOSITORY, *shown]))
         self._machines: dict[str, Machine] = {}
         self._running: list[Running] = []
@@ -79,7 +78,7 @@ class Lab:
         topology = lab._state.load()
         lab._segments = topology["segments"]
         lab._shown = [Path(path) for path in topology["shown"]]
-        lab._linger = lab._claimed = True
+        lab._linger = True
         for host in topology["hosts"]:
             nics = {nic["name"]: Nic(**nic) for nic in host["nics"].values()}
             lab.hosts[host["name"]] = Host(host["name"], nics)
@@ -101,7 +100,6 @@ class Lab:
             return self
         check_machine()
         self._state.claim()
-        self._claimed = True
         try:
             self._machines[_SWITCH] = Machine.start(self._state, _SWITCH, host=False, linger=self._linger)
             self.add_segment(LAN)
@@ -113,13 +111,11 @@ class Lab:
     def down(self) -> None:
         """End everything, also where some of it resists. A lab that is not up is fine."""
         with contextlib.ExitStack() as ending:  # from the last to the first, each whatever became of the others
-            if self._claimed:
-                ending.callback(self._state.release)
+            ending.callback(self._state.release)
             for machine in self._machines.values():
                 ending.callback(machine.stop)
             for running in self._running:
                 ending.callback(running.close)
-        self._claimed = False
         self._running.clear()
         self._machines.clear()
         self.hosts.clear()
@@ -130,7 +126,7 @@ class Lab:
         """End the lab of this name, whoever made it and however far it came; False when there is none."""
         state = LabState(name)
         found = state.exists
-        state.release()
+        state.remove()
         return found
 
     @property

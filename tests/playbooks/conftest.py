@@ -29,7 +29,10 @@ ip -o address show | awk '{ print $2, $4 }' | sort
 nft --stateless list ruleset
 sysctl net.ipv4.conf.all.arp_ignore net.ipv4.conf.all.arp_announce
 find /etc/nft-dsr /etc/netplan /etc/sysctl.d /etc/systemd/network /etc/systemd/system /var/lib/nft-dsr \
-    -name '*dsr*' -o -path '*nft-dsr*' | sort | while read -r path; do echo "$path"; [ ! -f "$path" ] || cat "$path"; done
+    -name '*dsr*' -o -path '*nft-dsr*' | sort | while read -r path; do
+    echo "$path"
+    [ ! -f "$path" ] || cat "$path"
+done
 """
 
 

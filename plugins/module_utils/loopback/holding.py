@@ -65,11 +65,10 @@ class Memory:
 
 @dataclass(frozen=True)
 class Holding:
-    """What an interface holds, what of it is ours, and what shall be."""
+    """What is to become of the addresses of an interface. ``final``: those that are ours afterwards."""
 
     request: Request
-    ours: tuple[IPAddress, ...]  # before
-    final: tuple[IPAddress, ...]  # ours afterwards
+    final: tuple[IPAddress, ...]
     add: tuple[IPAddress, ...]
     delete: tuple[IPAddress, ...]
 
@@ -80,14 +79,12 @@ def plan_holding(request: Request, ours: Iterable[IPAddress], held: Iterable[Hel
     Ours and not named: it stays as it is, unless ``purge``. Only /32 and /128 count: an address with another prefix
     length is no virtual IP, and never ours.
     """
-    before = ordered(ours)
     there = {entry.ip for entry in held if entry.link == request.interface and entry.value == host_interface(entry.ip)}
-    others = tuple(address for address in before if address not in request.addresses)
+    others = tuple(address for address in ordered(ours) if address not in request.addresses)
     final = (request.addresses if request.present else ()) + (() if request.purge else others)
     unwanted = (() if request.present else request.addresses) + (others if request.purge else ())
     return Holding(
         request=request,
-        ours=before,
         final=ordered(final),
         add=tuple(address for address in request.addresses if request.present and address not in there),
         delete=tuple(address for address in ordered(unwanted) if address in there),

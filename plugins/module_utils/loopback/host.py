@@ -96,7 +96,9 @@ class Host:
 
     @property
     def booted_with_systemd(self) -> bool:
-        return os.path.isdir(self.path("/run/systemd/system"))
+        """Whether there is a systemd to talk to: it is the first process."""
+        # /run/systemd/system says nothing: 'netplan generate' makes it anywhere
+        return (self.foreign_text("/proc/1/comm") or "").strip() == "systemd"
 
     def links(self) -> dict[str, Link]:
         return self.iproute.links()

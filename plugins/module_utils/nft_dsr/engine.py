@@ -23,7 +23,7 @@ from . import model
 from .kernel import Kernel
 from .plan import Plan, make_plan
 from .resolve import Resolver, resolve
-from .ruleset import PLAIN, RELEASED, ResolvedVip, flow_modes, render, slot_tables_in_use
+from .ruleset import PLAIN, RELEASED, VIP_OBJECTS, ResolvedVip, flow_modes, render, slot_tables_in_use
 from .state import (
     LOCK_FILE,
     STATE_DIRECTORY,
@@ -136,7 +136,11 @@ class LoadBalancer:
             overrides = self._files.read_overrides()
             served = [with_overrides(item, overrides) for item in old]
             have = self._kernel.read()
-            table, plan = self._compare(served, have, ())
+            try:
+                table, plan = self._compare(served, have, ())
+            except HostError as error:
+                # Such as a NIC that is gone: nothing can be compared then, and that is the news.
+                table, plan = Table({}, {}), Plan((), (str(error),))
             return have.present, [
                 self._figures(item, have, table, plan) for item in served if only is None or item.vip.name == only
             ]
@@ -368,22 +372,7 @@ def _differences(vip: model.Vip, table: Table, plan: Plan) -> list[str]:
             kind, _underscore, owner = words[1].partition("_")
             if f"@{words[1]}" in slots:
                 owner = vip.name
-            own_kinds = (
-                "vip",
-                "syn",
-                "fin",
-                "fallback",
-                "grace",
-                "handout",
-                "turns",
-                "backends",
-                "guard",
-                "flows",
-                "closing",
-                "switch",
-                "slots",
-            )
-            if kind in own_kinds and owner != vip.name:
+            if kind in VIP_OBJECTS and owner != vip.name:
                 continue
         mine.append(reason)
     return mine

@@ -25,6 +25,13 @@ _MAPS_ONE_BY_ONE = 64
 
 _CODE_HEAD = re.compile(r"netdev (\S+) (\S+)((?: \d+)*)\Z")
 _HOOK = re.compile(r"type (\S+) hook (\S+) devices? (.*?) priority ([^;]+); policy (\w+);")
+_FIELD_TYPES = {
+    "saddr": "ipv4_addr",
+    "daddr": "ipv4_addr",
+    "protocol": "inet_proto",
+    "sport": "inet_service",
+    "dport": "inet_service",
+}
 _PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
 
 
@@ -139,13 +146,33 @@ class Kernel:
         self._nft("-f", "-", text=transaction)
 
 
+def _key_types(key: Any) -> tuple[str, ...]:
+    """The data types of a key. nft 1.1 prints what it was declared by (typeof), older ones the types."""
+    if isinstance(key, Mapping):
+        key = key.get("typeof", key)
+        if isinstance(key, Mapping) and "concat" in key:
+            key = key["concat"]
+    parts = key if isinstance(key, list) else [key]
+    return tuple(part if isinstance(part, str) else _type_of(part) for part in parts)
+
+
+def _type_of(expression: Any) -> str:
+    if isinstance(expression, Mapping):
+        if "numgen" in expression:
+            return "integer"
+        payload = expression.get("payload")
+        if isinstance(payload, Mapping):
+            return _FIELD_TYPES.get(str(payload.get("field")), str(payload))
+    return str(expression)
+
+
 def _spec(body: Mapping[str, Any]) -> Spec:
     key = body.get("type")
     value = body.get("map")
     counters = any("counter" in statement for statement in body.get("stmt", ()) if isinstance(statement, Mapping))
     flags = body.get("flags", [])
     return Spec(
-        key=tuple(str(part) for part in key) if isinstance(key, list) else (str(key),),
+        key=_key_types(key),
         value=None if value is None else str(value),
         size=body.get("size"),
         # Some versions list "dynamic", some don't; that rules fill the map is seen from the rules.

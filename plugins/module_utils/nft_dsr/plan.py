@@ -46,13 +46,7 @@ def make_plan(
 
 
 def _same_spec(want: Spec, have: KernelMap, kind: str) -> bool:
-    spec = have.spec
-    same_key = want.key == spec.key or any("typeof" in part for part in spec.key)
-    return (
-        kind == have.kind
-        and same_key
-        and (want.value, want.size, want.flags, want.counter) == (spec.value, spec.size, spec.flags, spec.counter)
-    )
+    return kind == have.kind and want == have.spec
 
 
 class _Planner:

@@ -54,6 +54,14 @@ DRAINING = "draining"  # a hash VIP that tracks because a backend drains
 RELEASED = "released"  # a hash VIP with entries left over from such a time, or from another scheduler
 TRACKED = "tracked"  # a VIP whose scheduler tracks
 
+# What stands before the '_' in the names of objects that belong to one VIP
+VIP_OBJECTS = frozenset(
+    (
+        *("vip", "syn", "fin", "fallback", "grace"),
+        *("slots", "handout", "turns", "backends", "guard", "flows", "closing", "switch"),
+    )
+)
+
 _FLOW_KEY = "ip saddr . th sport . th dport"
 _FLAGS = "tcp flags & (fin | syn | rst | ack)"
 

@@ -132,10 +132,7 @@ def table_text(table: Table, name: str = TABLE, elements: bool = True) -> str:
 
 
 def boot_text(table: Table) -> str:
-    """A file that brings the table up from nothing or from anything, in one transaction.
-
-    Without a VIP there is no table: an empty one would differ from what a run leaves behind.
-    """
+    """A file that brings the table up from nothing or from anything, in one transaction."""
     return (
         "# Managed by Ansible (dsr.layer2): written at each run, loaded at boot by nft-dsr.service.\n"
         f"table netdev {TABLE}\n"

@@ -9,9 +9,9 @@ import difflib
 
 import pytest
 
-from ansible_collections.dsr.layer2.molecule.resources.lab import INTERFACE, Lab, Machine
+from ansible_collections.dsr.layer2.molecule.resources.scenario import INTERFACE, Machine, Scenario
 
-LAB = Lab.of_scenario()
+LAB = Scenario.running()
 ADDRESSES = [vip["address"] for vip in LAB.vips.values()]
 
 

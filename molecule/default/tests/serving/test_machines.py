@@ -10,9 +10,9 @@ import re
 import pytest
 import yaml
 
-from ansible_collections.dsr.layer2.molecule.resources.lab import INTERFACE, Lab, Machine
+from ansible_collections.dsr.layer2.molecule.resources.scenario import INTERFACE, Machine, Scenario
 
-LAB = Lab.of_scenario()
+LAB = Scenario.running()
 SUPPRESSION = {"arp_ignore": 1, "arp_announce": 2}
 
 each_backend = pytest.mark.parametrize("backend", LAB.backends, ids=repr)

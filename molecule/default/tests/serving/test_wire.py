@@ -9,9 +9,9 @@ from collections import Counter
 
 import pytest
 
-from ansible_collections.dsr.layer2.molecule.resources.lab import INTERFACE, Lab
+from ansible_collections.dsr.layer2.molecule.resources.scenario import INTERFACE, Scenario
 
-LAB = Lab.of_scenario()
+LAB = Scenario.running()
 BACKENDS = {backend.name for backend in LAB.backends}
 BACKEND_MACS = {backend.mac for backend in LAB.backends}
 ADDRESSES = {name: vip["address"] for name, vip in LAB.vips.items()}

@@ -14,7 +14,6 @@ from ansible_collections.dsr.layer2.plugins.filter import pools
 
 WEB = {"name": "web", "address": "192.0.2.100", "ports": ["80"]}
 DNS = {"name": "dns", "address": "192.0.2.101", "protocol": "udp", "backends": [{"address": "192.0.2.22"}]}
-GROUPS = {"dsr_load_balancers": ["lb"], "dsr_backends": ["b1"]}
 # The facts of a host with a default route, of one without, and of one with two NICs and no default route
 ROUTED = {
     "ansible_facts": {"default_ipv4": {"address": "192.0.2.21"}, "all_ipv4_addresses": ["192.0.2.21", "10.0.0.1"]}
@@ -37,9 +36,10 @@ TWO_NICS = {
 }
 
 
-def addresses(vips: Any, *hosts: dict[str, Any]) -> list[str]:
-    named = {f"b{number}": variables for number, variables in enumerate(hosts, 1)}
-    return [backend["address"] for backend in pools.pools(vips, list(named), named)[0]["backends"]]
+def hosts(*variables: dict[str, Any]) -> list[dict[str, Any]]:
+    """Backends b1 and on with these variables."""
+    named = {f"b{number}": of_host for number, of_host in enumerate(variables, 1)}
+    return pools.backend_hosts(named, named)
 
 
 @pytest.mark.parametrize(
@@ -57,25 +57,26 @@ def addresses(vips: Any, *hosts: dict[str, Any]) -> list[str]:
     ],
 )
 def test_the_address_of_a_host(variables: dict[str, Any], address: str) -> None:
-    assert addresses([WEB], variables) == [address]
+    (backend,) = pools.pools([WEB], hosts(variables))[0]["backends"]
+    assert backend["address"] == address
 
 
 @pytest.mark.parametrize("variables", [{}, {"ansible_facts": {}}, TWO_NICS])
 def test_an_unknown_address_is_an_error_that_names_the_host(variables: dict[str, Any]) -> None:
-    hosts = {"b1": ROUTED, "b2": variables}
+    both = hosts(ROUTED, variables)
     with pytest.raises(AnsibleFilterError, match=r"host b2 .*Set dsr_backend_address"):
-        pools.pools([WEB], list(hosts), hosts)
-    assert pools.hosts_without_address([WEB], list(hosts), hosts) == ["b2"]
+        pools.pools([WEB], both)
+    assert pools.hosts_without_address([WEB], both) == ["b2"]
 
 
 def test_no_host_is_needed_for_a_vip_that_lists_its_backends() -> None:
-    assert pools.pools([DNS], ["b1"], {"b1": {}}) == [DNS]
-    assert pools.hosts_without_address([DNS], ["b1"], {"b1": {}}) == []
+    assert pools.pools([DNS], hosts({})) == [DNS]
+    assert pools.hosts_without_address([DNS], hosts({})) == []
 
 
 def test_a_pool_is_all_hosts_with_names_and_weights() -> None:
-    hosts: dict[str, Any] = {"b1": ROUTED, "b2": {**ISOLATED, "dsr_backend_weight": "3"}}
-    assert pools.pools([WEB], list(hosts), hosts)[0]["backends"] == [
+    both = hosts(ROUTED, {**ISOLATED, "dsr_backend_weight": "3"})
+    assert pools.pools([WEB], both)[0]["backends"] == [
         {"address": "192.0.2.21", "name": "b1", "weight": 1},
         {"address": "192.0.2.22", "name": "b2", "weight": 3},
     ]
@@ -98,6 +99,8 @@ def test_a_pool_is_all_hosts_with_names_and_weights() -> None:
         ([WEB], {**ROUTED, "dsr_backend_weight": "many"}, "dsr_backend_weight of the host b1: 'many' is not a weight"),
         ([WEB], {**ROUTED, "dsr_backend_weight": 65536}, "dsr_backend_weight of the host b1"),
         ([WEB], {"dsr_backend_address": "web1"}, "dsr_backend_address of the host b1: 'web1' is not an IP address"),
+        # Nothing is silently ignored, whether a VIP needs it or not.
+        ([DNS], {"dsr_backend_address": "web1"}, "dsr_backend_address of the host b1: 'web1' is not an IP address"),
         # What the user did not write as an entry of a list is named by its host.
         (
             [{**WEB, "scheduler": "round_robin"}],
@@ -112,40 +115,40 @@ def test_a_pool_is_all_hosts_with_names_and_weights() -> None:
     ],
 )
 def test_a_problem_names_its_place(vips: Any, variables: dict[str, Any], problem: str) -> None:
-    assert pools.pools_problem(vips, GROUPS, {"b1": variables}).startswith(problem)
-    assert isinstance(pools.hosts_without_address(vips, [], {}), list)
+    assert pools.pools_problem(vips, hosts(variables), ["lb"]).startswith(problem)
+    assert isinstance(pools.hosts_without_address(vips, hosts(variables)), list)
     if vips != []:
         with pytest.raises(AnsibleFilterError):
-            pools.pools(vips, ["b1"], {"b1": variables})
+            pools.pools(vips, hosts(variables))
 
 
 def test_a_pool_of_no_hosts_names_the_group() -> None:
-    assert pools.pools_problem([WEB], {"dsr_load_balancers": ["lb"]}, {}).startswith("dsr_backends: ")
-    assert pools.pools_problem([DNS], {"dsr_load_balancers": ["lb"]}, {}) == ""
-    assert pools.pools_problem([DNS], {"dsr_backends": ["b1"]}, {}).startswith("dsr_load_balancers: ")
+    assert pools.pools_problem([WEB], [], ["lb"]).startswith("dsr_backends: ")
+    assert pools.pools_problem([DNS], [], ["lb"]) == ""
+    assert pools.pools_problem([DNS], [], []).startswith("dsr_load_balancers: ")
 
 
 def test_what_is_fine_is_no_problem() -> None:
-    assert pools.pools_problem([WEB, DNS], GROUPS, {"b1": ROUTED}) == ""
-    assert pools.pools_problem([], GROUPS, {"b1": ROUTED}, allow_empty=True) == ""
+    assert pools.pools_problem([WEB, DNS], hosts(ROUTED), ["lb"]) == ""
+    assert pools.pools_problem([], hosts(ROUTED), ["lb"], allow_empty=True) == ""
 
 
 def test_a_backend_holds_the_vips_of_the_pools_that_it_is_in() -> None:
-    hosts: dict[str, Any] = {"b1": ROUTED, "b2": ISOLATED}
-    vips = pools.pools([WEB, DNS, {**WEB, "name": "tls", "ports": ["443"]}], list(hosts), hosts)
-    assert pools.vips_of_host(vips, "b1", hosts) == ["192.0.2.100"]
-    assert pools.vips_of_host(vips, "b2", hosts) == ["192.0.2.100", "192.0.2.101"]
+    both = hosts(ROUTED, ISOLATED)
+    vips = pools.pools([WEB, DNS, {**WEB, "name": "tls", "ports": ["443"]}], both)
+    assert pools.vips_of_host(vips, both, "b1") == ["192.0.2.100"]
+    assert pools.vips_of_host(vips, both, "b2") == ["192.0.2.100", "192.0.2.101"]
 
 
 def test_any_address_of_a_host_counts() -> None:
     vips = [{**DNS, "backends": [{"address": "10.0.0.1"}]}]
-    assert pools.vips_of_host(vips, "b1", {"b1": ROUTED}) == ["192.0.2.101"]
-    assert pools.vips_of_host(vips, "b1", {"b1": {"dsr_backend_address": "10.0.0.1"}}) == ["192.0.2.101"]
+    assert pools.vips_of_host(vips, hosts(ROUTED), "b1") == ["192.0.2.101"]
+    assert pools.vips_of_host(vips, hosts({"dsr_backend_address": "10.0.0.1"}), "b1") == ["192.0.2.101"]
 
 
 def test_a_host_of_which_nothing_is_known_is_no_host_without_vips() -> None:
-    with pytest.raises(AnsibleFilterError, match="the host b1: its addresses are not known"):
-        pools.vips_of_host([DNS], "b1", {"b1": {}})
+    with pytest.raises(AnsibleFilterError, match="the host b1 of dsr_backends: its addresses are not known"):
+        pools.vips_of_host([DNS], hosts({}), "b1")
 
 
 @pytest.mark.parametrize(

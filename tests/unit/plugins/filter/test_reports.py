@@ -97,6 +97,9 @@ GROUPS = {**BOTH_ENDS, "dsr_clients": ["client"], "dsr_clients_here": ["client"]
 WANTED = [{"name": "web", "address": "192.0.2.100", "backends": [{"address": "192.0.2.21"}, {"address": "192.0.2.22"}]}]
 
 
+HOSTS = [{"name": f"b{number}", "own_addresses": [f"192.0.2.2{number}"]} for number in (1, 2)]
+
+
 def everything() -> dict[str, dict[str, Any]]:
     """What a run registers where all is well."""
     holds = {"vips": [{"address": "192.0.2.100", "interface": "lo"}], "problems": []}
@@ -112,14 +115,14 @@ def everything() -> dict[str, dict[str, Any]]:
             "__dsr_seen_neighbours": {"answers": [{"address": "192.0.2.100", "macs": []}]},
             "__dsr_seen_probes": {"skipped": True},
         },
-        "b1": {"dsr_backend_address": "192.0.2.21", "__dsr_seen_loopback": deepcopy(holds)},
-        "b2": {"dsr_backend_address": "192.0.2.22", "__dsr_seen_loopback": deepcopy(holds)},
+        "b1": {"__dsr_seen_loopback": deepcopy(holds)},
+        "b2": {"__dsr_seen_loopback": deepcopy(holds)},
         "client": {"__dsr_seen_probes": {"results": [probe]}},
     }
 
 
 def test_all_is_well() -> None:
-    found = reports.verification(WANTED, everything(), GROUPS)
+    found = reports.verification(WANTED, HOSTS, everything(), GROUPS)
     assert found["problems"] == []
     assert found["summary"] == [
         "lb: web (192.0.2.100 tcp 80,8000-8100) has 2 of 2 backends in service",
@@ -131,11 +134,10 @@ def test_all_is_well() -> None:
 
 def test_without_a_client_it_says_so() -> None:
     seen = everything()
-    del seen["client"]
     seen["lb"]["__dsr_seen_probes"] = {
         "results": [{"item": item} for item in reports.probes([vip()], ["tcp"], each_backend=True)]
     }
-    found = reports.verification(WANTED, seen, BOTH_ENDS)
+    found = reports.verification(WANTED, HOSTS, seen, BOTH_ENDS)
     assert found["problems"] == []
     assert found["summary"][-3:] == [
         "lb: b1 (192.0.2.21) for the VIP web (192.0.2.100 tcp 80): answers",
@@ -148,7 +150,7 @@ def test_what_was_not_tried_is_named() -> None:
     seen = everything()
     udp = vip("dns", protocol="udp", ports=["53"])
     seen["lb"]["__dsr_seen_vips"]["vips"].append(udp)
-    found = reports.verification([*WANTED, {**WANTED[0], "name": "dns", "protocol": "udp"}], seen, GROUPS)
+    found = reports.verification([*WANTED, {**WANTED[0], "name": "dns", "protocol": "udp"}], HOSTS, seen, GROUPS)
     assert found["problems"] == []
     assert found["summary"][-1].startswith("Not tried: dns, as ")
 
@@ -156,7 +158,7 @@ def test_what_was_not_tried_is_named() -> None:
 def test_a_host_that_took_no_part_is_named() -> None:
     seen = everything()
     seen["b2"] = {}
-    found = reports.verification(WANTED, seen, GROUPS)
+    found = reports.verification(WANTED, HOSTS, seen, GROUPS)
     assert found["summary"][-1] == "Not checked, as not reached or outside the limit: b2"
 
 
@@ -249,7 +251,7 @@ def test_a_host_that_took_no_part_is_named() -> None:
 def test_a_problem(host: str, registered: str, value: Any, problem: str) -> None:
     seen = everything()
     seen[host][f"__dsr_seen_{registered}"] = value
-    found = reports.verification(WANTED, seen, GROUPS)
+    found = reports.verification(WANTED, HOSTS, seen, GROUPS)
     assert found["problems"] == [problem]
     assert found["summary"] == []
 
@@ -258,4 +260,4 @@ def test_vips_beside_dsr_vips_are_fine_where_nothing_is_purged() -> None:
     seen = everything()
     seen["lb"]["__dsr_seen_vips"] = {"vips": [vip(), vip("other")]}
     seen["lb"]["load_balancer_purge"] = False
-    assert reports.verification(WANTED, seen, GROUPS)["problems"] == []
+    assert reports.verification(WANTED, HOSTS, seen, GROUPS)["problems"] == []

@@ -189,7 +189,7 @@ class Machine(Iproute):
         link.symlink_to("/lib/systemd/system/systemd-networkd.service")
 
     def boot_systemd(self) -> None:
-        (self.folder / "run/systemd/system").mkdir(parents=True, exist_ok=True)
+        self.put("/proc/1/comm", "systemd\n")
         self.programs.update(networkctl="/usr/bin/networkctl", systemctl="/usr/bin/systemctl")
 
     # --- the engines on it

@@ -139,6 +139,25 @@ class MemoryTable:
             other for other, chain in self.chains.items() if any(f"@{name}" in rule.split() for rule in chain.rules)
         ]
 
+    def check_loops(self) -> None:
+        """NftError where a packet could go round in a circle."""
+        ways: dict[str, set[str]] = {}
+        for name, chain in self.chains.items():
+            words = [word for rule in chain.rules for word in rule.split()]
+            maps = [self.maps[word[1:]] for word in words if word.startswith("@") and word[1:] in self.maps]
+            ways[name] = {after for word, after in zip(words, words[1:]) if word == "goto"}
+            ways[name] |= {
+                element.value.partition(" ")[2]
+                for item in maps
+                if item.value == "verdict"
+                for element in item.elements.values()
+            }
+        while ends := [name for name, targets in ways.items() if not targets & set(ways)]:
+            for name in ends:
+                del ways[name]
+        if ways:
+            raise NftError(f"Too many links: {sorted(ways)}")
+
     def contents(self, without: frozenset[str] = frozenset({"timeout"})) -> dict[str, Any]:
         """Everything that a configuration decides; elements of maps with a flag of ``without`` are none of that."""
         return {
@@ -176,6 +195,8 @@ class MemoryNft:
         tables = {name: table.copy() for name, table in self.tables.items()}
         for operation in _operations(text):
             _Operation(tables, self.nics).run(*operation)
+        for table in tables.values():
+            table.check_loops()
         self.tables = tables
 
     def __call__(self, argv: Sequence[str], stdin: Optional[str] = None) -> Completed:

@@ -15,7 +15,12 @@ from hypothesis import strategies as st
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr import model
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.kernel import Kernel
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.plan import Plan, make_plan
-from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.ruleset import ResolvedVip, flow_modes, render
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.ruleset import (
+    ResolvedVip,
+    flow_modes,
+    render,
+    slot_tables_in_use,
+)
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.table import Table, boot_text
 from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.hosts import OWN, backends, mac_of, vip
 from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.memory_nft import MemoryNft
@@ -25,8 +30,8 @@ pytestmark = pytest.mark.usefixtures("small_tables")
 
 
 def wanted_table(vips: Sequence[ResolvedVip], nft: MemoryNft) -> Table:
-    existing = nft.table.maps if nft.tables else {}
-    return render(vips, OWN, existing, flow_modes([item.vip for item in vips], existing))
+    have = Kernel(nft).read()
+    return render(vips, OWN, slot_tables_in_use(have), flow_modes([item.vip for item in vips], have.maps))
 
 
 def plan_for(vips: Sequence[ResolvedVip], nft: MemoryNft, recreate: Sequence[str] = ()) -> Plan:
@@ -89,10 +94,11 @@ def _hook_a_chain(_nft: MemoryNft, number: int) -> str:
 
 def _add_a_map(nft: MemoryNft, number: int) -> str:
     chain = _some([name for name, chain in nft.table.chains.items() if not chain.device], number)
+    hook = _some([name for name, chain in nft.table.chains.items() if chain.device], number)
     return (
         "add map netdev nft_dsr mine { type mark : verdict; }\n"
         f"add element netdev nft_dsr mine {{ 0x00000001 : goto {chain} }}\n"
-        f"add rule netdev nft_dsr {chain} meta mark vmap @mine"
+        f"add rule netdev nft_dsr {hook} meta mark vmap @mine"
     )
 
 

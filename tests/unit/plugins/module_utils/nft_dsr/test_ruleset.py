@@ -24,7 +24,13 @@ import pytest
 from hypothesis import given
 
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr import model, ruleset, schedule
-from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.ruleset import ResolvedVip, flow_modes, render
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.kernel import Kernel
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.ruleset import (
+    ResolvedVip,
+    flow_modes,
+    render,
+    slot_tables_in_use,
+)
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.table import Table, boot_text, table_text
 from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.hosts import OWN, backends, mac_of, vip
 from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.memory_nft import MemoryMap, MemoryNft
@@ -45,10 +51,8 @@ def resolved(options: Mapping[str, Any], without_mac: Sequence[str] = ()) -> Res
     return ResolvedVip(parsed, parsed.interface or backend_interface, backend_interface, macs)
 
 
-def rendered(
-    *vips: Mapping[str, Any], existing: Sequence[str] = (), modes: Optional[Mapping[str, str]] = None
-) -> Table:
-    return render([resolved(options) for options in vips], OWN, existing, modes)
+def rendered(*vips: Mapping[str, Any], slot_tables: Optional[Mapping[str, str]] = None) -> Table:
+    return render([resolved(options) for options in vips], OWN, slot_tables)
 
 
 # -- golden rulesets
@@ -107,7 +111,7 @@ CONFIGURATIONS: dict[str, tuple[list[ResolvedVip], Sequence[str]]] = {
     ),
     "after_a_drain": (
         [resolved(vip("tcp")), resolved(vip("udp", protocol="udp"))],
-        ("flows_tcp", "closing_tcp", "flows_udp", "slots_udp"),
+        ("flows_tcp", "closing_tcp", "flows_udp"),
     ),
 }
 
@@ -130,7 +134,7 @@ def abridged(text: str) -> str:
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_golden_ruleset(name: str) -> None:
     vips, existing = CONFIGURATIONS[name]
-    text = abridged(table_text(render(vips, OWN, existing, flow_modes([item.vip for item in vips], existing))))
+    text = abridged(table_text(render(vips, OWN, modes=flow_modes([item.vip for item in vips], existing))))
     path = GOLDEN / f"{name}.nft"
     if os.environ.get("RENEW_GOLDEN"):
         path.write_text(text)
@@ -242,9 +246,65 @@ def test_equal_pools_share_a_slot_table_and_others_do_not() -> None:
     assert any("@slots_a" in rule for rule in table.chains["vip_b"].rules)
 
 
-def test_a_shared_slot_table_keeps_the_name_that_the_kernel_knows() -> None:
-    table = rendered(vip("b"), vip("a", ports=["81"]), existing=["slots_b"])
-    assert [name for name in table.maps if name.startswith("slots_")] == ["slots_b"]
+OTHER_POOL = backends(24)
+
+
+def slot_tables_of(table: Table) -> dict[str, str]:
+    """Which slot table the rules of each VIP look up."""
+    found = {}
+    for name, chain in table.chains.items():
+        kind, _underscore, owner = name.partition("_")
+        tables = set(re.findall(r"@(slots_\S+)", " ".join(chain.rules)))
+        if kind in ("vip", "fallback") and tables:
+            (found[owner],) = tables
+    return found
+
+
+@pytest.mark.parametrize(
+    ("vips", "in_use", "names"),
+    [
+        # Named after the first; kept from whoever had it; kept although its first VIP left.
+        ([vip("b"), vip("a", ports=["81"])], {}, {"a": "slots_a", "b": "slots_a"}),
+        ([vip("b"), vip("a", ports=["81"])], {"b": "slots_b"}, {"a": "slots_b", "b": "slots_b"}),
+        ([vip("b")], {"a": "slots_a", "b": "slots_a"}, {"b": "slots_a"}),
+        # Where the pools part, the larger part keeps the table.
+        (
+            [vip("a", backends=OTHER_POOL), vip("b", ports=["81"]), vip("c", ports=["82"])],
+            {"a": "slots_a", "b": "slots_a", "c": "slots_a"},
+            {"a": "slots_a.2", "b": "slots_a", "c": "slots_a"},
+        ),
+        # Where they come together, one table goes.
+        ([vip("a"), vip("b", ports=["81"])], {"a": "slots_a", "b": "slots_b"}, {"a": "slots_a", "b": "slots_a"}),
+        # A table that bears another VIP's name.
+        (
+            [vip("a", backends=OTHER_POOL), vip("b", ports=["81"])],
+            {"a": "slots_b", "b": "slots_a"},
+            {"a": "slots_b", "b": "slots_a"},
+        ),
+    ],
+)
+def test_a_slot_table_keeps_its_name_while_it_is_in_use(
+    vips: list[dict[str, Any]], in_use: dict[str, str], names: dict[str, str]
+) -> None:
+    table = rendered(*vips, slot_tables=in_use)
+    assert {name for name in table.maps if name.startswith("slots_")} == set(names.values())
+    assert slot_tables_of(table) == names
+
+
+@given(resolved_vips(), resolved_vips())
+def test_a_slot_table_serves_equal_pools_and_no_others(before: list[ResolvedVip], after: list[ResolvedVip]) -> None:
+    nft = MemoryNft()
+    nft.load(boot_text(render(before, OWN)))
+    in_use = slot_tables_in_use(Kernel(nft).read())
+    assert in_use == slot_tables_of(render(before, OWN))
+    table = render(after, OWN, in_use)
+    used = slot_tables_of(table)
+    for item in after:
+        wanted = {str(slot): f"0x{owner:08x}" for slot, owner in enumerate(schedule.hash_table(item.weights))}
+        if item.vip.name in used:  # nobody's new flows, nobody's slots
+            assert table.maps[used[item.vip.name]].elements == wanted
+    pools = {item.vip.name: tuple(sorted(item.weights.items())) for item in after}
+    assert len(set(used.values())) == len({pools[name] for name in used})
 
 
 def test_a_drained_backend_keeps_its_slots_in_the_table_of_owners() -> None:

@@ -43,7 +43,9 @@ class Machine:
 
     def run(self, *argv: str, check: bool = True) -> str:
         """What a command printed; a failing one fails the test with what it said."""
-        done = subprocess.run(self._exec(*argv), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            self._exec(*argv), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+        )
         assert not check or done.returncode == 0, f"{self.name}: {' '.join(argv)}: {done.stdout}{done.stderr}"
         return done.stdout
 
@@ -76,7 +78,7 @@ class Machine:
         command = self._exec("sh", "-c", program, interactive=True)
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout
-            identity, first = (process.stdout.readline().strip() for _ in range(2))
+            identity, first = process.stdout.readline().strip(), process.stdout.readline().strip()
             assert first == "READY", f"{self.name}: the capture did not begin: {first}"
             try:
                 yield report
@@ -89,7 +91,7 @@ class Machine:
         return [ENGINE, "exec", *(["--interactive"] if interactive else []), self.container, *argv]
 
 
-class Lab:
+class Scenario:
     """All machines, by their place in the inventory, and its VIPs."""
 
     def __init__(self, inventory: Path) -> None:
@@ -102,8 +104,8 @@ class Lab:
         self.vips: dict[str, dict[str, Any]] = {vip["name"]: vip for vip in everything["vars"]["dsr_vips"]}
 
     @classmethod
-    def of_scenario(cls) -> Lab:
-        """That of the scenario that Molecule is running."""
+    def running(cls) -> Scenario:
+        """The one that Molecule is running."""
         return cls(Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"]) / "inventory/hosts.yml")
 
     @property
