@@ -20,7 +20,7 @@ import yaml
 
 ENGINE = os.environ.get("MOLECULE_DSR_ENGINE") or "podman"
 INTERFACE = "eth0"
-TRAFFIC = "/opt/traffic.py"
+TRAFFIC = ("python3", "/opt/traffic.py")
 
 
 class Machine:
@@ -66,7 +66,9 @@ class Machine:
 
     def connect(self, address: str, port: int, *options: str) -> dict[str, Any]:
         """Short connections, and who answered them."""
-        report: dict[str, Any] = json.loads(self.run(TRAFFIC, "connect", address, str(port), *options).splitlines()[-1])
+        report: dict[str, Any] = json.loads(
+            self.run(*TRAFFIC, "connect", address, str(port), *options).splitlines()[-1]
+        )
         return report
 
     @contextlib.contextmanager
@@ -74,7 +76,7 @@ class Machine:
         """Count frames on the NIC during the block; the report is filled in when the block ends."""
         report: dict[str, Any] = {}
         # Not every engine tells the program that its standard input has ended, so it is ended by its id.
-        program = f"echo $$; exec {shlex.join([TRAFFIC, 'capture', INTERFACE, '--seconds', '60', *options])}"
+        program = f"echo $$; exec {shlex.join([*TRAFFIC, 'capture', INTERFACE, '--seconds', '60', *options])}"
         command = self._exec("sh", "-c", program, interactive=True)
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout

@@ -46,6 +46,15 @@ def test_from_nothing_and_back(site: Site) -> None:
     assert set(site.ok("remove").changed.values()) == {0}
 
 
+def test_check_mode_on_a_host_without_nft(site: Site) -> None:
+    site.lab.run("lb", ["rm", "/usr/sbin/nft"])
+    before = site.traces()
+    assert "nft or ip is not installed on lb yet" in site.ok("site", "--check", "--diff").text
+    refused = site.fails("site", load_balancer_manage_packages=False)
+    assert "nft or ip is not installed on lb: install nftables and iproute2, or let the role do it" in refused.text
+    assert site.traces() == before
+
+
 def test_vips_come_and_go_without_a_lost_connection(site: Site) -> None:
     site.variables["dsr_verify"] = False
     site.variables["dsr_vips"] = [{**API, "name": "kept", "address": "10.77.0.100"}, API]

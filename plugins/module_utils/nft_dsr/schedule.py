@@ -22,8 +22,9 @@ from __future__ import annotations
 import hashlib
 import heapq
 import math
+import struct
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
 
@@ -50,24 +51,37 @@ def _scores(backend: int, slots: int) -> array[int]:
     The digest is read in a fixed byte order, so every machine gets the same numbers.
     """
     digest = hashlib.shake_128(b"dsr.layer2 slots %d" % backend).digest(4 * slots)
-    draws = [int.from_bytes(digest[at : at + 4], "big") for at in range(0, 4 * slots, 4)]
-    ranks = array("L", bytes(array("L").itemsize * slots))
+    draws = struct.unpack(f">{slots}I", digest)
+    ranks = array("H", bytes(2 * slots))  # two bytes each: a pool of a thousand has 64 million of them
     for rank, slot in enumerate(sorted(range(slots), key=draws.__getitem__)):
         ranks[slot] = rank
     return ranks
 
 
-def _costs(backend: int, weight: int, slots: int) -> list[tuple[int, int]]:
-    """What a slot pays for each backend; the lowest wins. (cost, tie break) for each slot.
+@lru_cache(maxsize=64)
+def _costs(weight: int, slots: int) -> array[int]:
+    """The cost that goes with each score.
 
-    For a weight the cost is -ln(u)/w (weighted rendezvous: Schindelhauer and Schomaker 2005), with u
-    the score as a fraction, in integers so that no rounding of a mathematical library matters.
+    For a weight it is -ln(u)/w (weighted rendezvous: Schindelhauer and Schomaker 2005), with u the
+    score as a fraction, in integers so that no rounding of a mathematical library matters.
     """
-    tie = int.from_bytes(hashlib.shake_128(b"dsr.layer2 tie %d" % backend).digest(8), "big")
-    return [
-        (int(-math.log((score + 0.5) / slots) * (1 << 40)) // weight, tie ^ slot)
-        for slot, score in enumerate(_scores(backend, slots))
-    ]
+    return array("Q", (int(-math.log((score + 0.5) / slots) * (1 << 40)) // weight for score in range(slots)))
+
+
+class _Bids:
+    """What slots pay for a backend; the lowest (cost, tie break) wins."""
+
+    def __init__(self, backend: int, weight: int, slots: int) -> None:
+        self._scores = _scores(backend, slots)
+        self._costs = _costs(weight, slots)
+        self._tie = int.from_bytes(hashlib.shake_128(b"dsr.layer2 tie %d" % backend).digest(8), "big")
+
+    def __getitem__(self, slot: int) -> tuple[int, int]:
+        return self._costs[self._scores[slot]], self._tie ^ slot
+
+    def costs(self) -> Iterator[int]:
+        """The cost of every slot, in order."""
+        return map(self._costs.__getitem__, self._scores)
 
 
 def _bounds(weights: Sequence[int], slots: int, headroom: int) -> list[int]:
@@ -94,7 +108,7 @@ def _hash_table(pool: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
     slots, headroom = next((slots, headroom) for size, slots, headroom in _HASH_TIERS if len(pool) <= size)
     if len(pool) == 1:
         return tuple(backends * slots)
-    costs = [_costs(backend, weight, slots) for backend, weight in zip(backends, weights)]
+    bids = [_Bids(backend, weight, slots) for backend, weight in zip(backends, weights)]
     bounds = _bounds(weights, slots, headroom)
     count = range(len(pool))
     # Every slot applies to its cheapest backend; a backend over its bound rejects those that cost
@@ -102,10 +116,16 @@ def _hash_table(pool: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
     # rejected first, costs stand in it negated.
     held: list[list[tuple[int, int, int]]] = [[] for _ in count]
     rejected: list[tuple[int, int]] = []  # (slot, how many backends have rejected it)
-    for slot in range(slots):
-        best = min(count, key=lambda backend: costs[backend][slot])
-        cost, tie = costs[best][slot]
-        held[best].append((-cost, -tie, slot))
+    lowest = list(bids[0].costs())
+    best = [0] * slots
+    for backend in count[1:]:
+        for slot, cost in enumerate(bids[backend].costs()):
+            if cost < lowest[slot] or (cost == lowest[slot] and bids[backend][slot] < bids[best[slot]][slot]):
+                lowest[slot] = cost
+                best[slot] = backend
+    for slot, backend in enumerate(best):
+        cost, tie = bids[backend][slot]
+        held[backend].append((-cost, -tie, slot))
     for backend in count:
         heapq.heapify(held[backend])
         while len(held[backend]) > bounds[backend]:
@@ -117,9 +137,9 @@ def _hash_table(pool: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
         slot = waiting.pop()
         order = orders.get(slot)
         if order is None:
-            order = orders[slot] = sorted(count, key=lambda backend: costs[backend][slot])
+            order = orders[slot] = sorted(count, key=lambda backend: bids[backend][slot])
         backend = order[refusals[slot]]
-        cost, tie = costs[backend][slot]
+        cost, tie = bids[backend][slot]
         heapq.heappush(held[backend], (-cost, -tie, slot))
         if len(held[backend]) > bounds[backend]:
             loser = heapq.heappop(held[backend])[2]
@@ -129,7 +149,7 @@ def _hash_table(pool: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
     for backend in count:
         for _cost, _tie, slot in held[backend]:
             owners[slot] = backend
-    _give_everyone_one(owners, costs, [len(slots_held) for slots_held in held])
+    _give_everyone_one(owners, bids, [len(slots_held) for slots_held in held])
     return tuple(backends[owner] for owner in owners)
 
 
@@ -139,14 +159,14 @@ def _reduced(weights: Sequence[int]) -> list[int]:
     return [weight // factor for weight in weights]
 
 
-def _give_everyone_one(owners: list[int], costs: Sequence[Sequence[tuple[int, int]]], held: list[int]) -> None:
+def _give_everyone_one(owners: list[int], bids: Sequence[_Bids], held: list[int]) -> None:
     """A backend whose weight is tiny beside the others' gets its cheapest slot all the same."""
     for backend, number in enumerate(held):
         if number:
             continue
         slot = min(
             (slot for slot in range(len(owners)) if held[owners[slot]] > 1),
-            key=lambda slot: costs[backend][slot],
+            key=lambda slot: bids[backend][slot],
         )
         held[owners[slot]] -= 1
         owners[slot] = backend
@@ -166,8 +186,8 @@ def handout(weights: Mapping[int, int], available: Iterable[int]) -> dict[int, i
     if not takers or not homeless:
         return {}
     reduced = dict(zip(sorted(weights), _reduced([weights[backend] for backend in sorted(weights)])))
-    costs = {backend: _costs(backend, reduced[backend], len(table)) for backend in takers}
-    return {slot: min(takers, key=lambda backend: costs[backend][slot]) for slot in homeless}
+    bids = {backend: _Bids(backend, reduced[backend], len(table)) for backend in takers}
+    return {slot: min(takers, key=lambda backend: bids[backend][slot]) for slot in homeless}
 
 
 def turn_table(weights: Mapping[int, int], slots: int) -> list[int]:

@@ -22,7 +22,7 @@ def test_nothing_is_left(machine: Machine) -> None:
     now = machine.run("python3", "/opt/lab/traces.py").splitlines()
     assert any(line.startswith("sysctl /proc/sys/net/ipv4/conf/all/arp_ignore ") for line in before)
     changes = [line for line in difflib.ndiff(before, now) if line[0] in "-+"]
-    assert changes == []
+    assert not changes, "\n".join(changes)
 
 
 def test_nobody_answers_arp_for_a_vip() -> None:

@@ -104,7 +104,8 @@ def test_downloads_arrive_whole_and_go_past_the_load_balancer() -> None:
 def test_rules_outlive_nftables_service(action: str) -> None:
     """The stock configuration flushes every table, ours too; the unit brings it back."""
     LAB.lb.run("systemctl", action, "nftables.service")
-    LAB.lb.run("nft", "list", "table", "netdev", "nft_dsr")
+    # systemctl waits for the unit that it was told of, not for those that follow it.
+    LAB.lb.run("timeout", "5", "sh", "-c", "until nft list table netdev nft_dsr >&2; do sleep 0.05; done")
     report = LAB.client.connect(ADDRESSES["web"], 80, "--count", "30")
     assert (report["ok"], report["failed"]) == (30, 0)
     assert set(report["by_host"]) == BACKENDS

@@ -153,6 +153,26 @@ def test_whether_the_table_is_there(rows: list[dict[str, Any]], there: bool) -> 
             {"type": ["ipv4_addr", "inet_service", "inet_service"], "map": "mark", "size": 9, "flags": ["timeout"]},
             Spec(("ipv4_addr", "inet_service", "inet_service"), "mark", 9, frozenset({"timeout"})),
         ),
+        # nft 1.1: what a map was declared from
+        (
+            {"type": {"typeof": {"numgen": {"mode": "inc", "mod": 512, "offset": 0}}}, "map": "mark", "size": 512},
+            Spec(("integer",), "mark", 512),
+        ),
+        (
+            {
+                "type": {
+                    "typeof": {
+                        "concat": [
+                            {"payload": {"protocol": "ip", "field": "daddr"}},
+                            {"payload": {"protocol": "ip", "field": "protocol"}},
+                            {"payload": {"protocol": "th", "field": "dport"}},
+                        ]
+                    }
+                },
+                "map": "verdict",
+            },
+            Spec(tuple(BY_PORT), "verdict"),
+        ),
         # variations: other versions list "dynamic", and a single flag without a list
         (
             {"type": "mark", "map": "mark", "flags": ["timeout", "dynamic"]},
