@@ -40,6 +40,8 @@ def test_from_nothing_and_back(site: Site) -> None:
     assert set(second.changed.values()) == {0}
     assert site.traces() == state
 
+    assert all(site.ok("remove", "--check").changed[host] for host in ("lb", "b1", "b2", "b3"))
+    assert site.traces() == state
     removed = site.ok("remove")
     assert all(removed.changed[host] for host in ("lb", "b1", "b2", "b3"))
     assert site.traces() == before
@@ -57,18 +59,35 @@ def test_check_mode_on_a_host_without_nft(site: Site) -> None:
 
 def test_vips_come_and_go_without_a_lost_connection(site: Site) -> None:
     site.variables["dsr_verify"] = False
-    site.variables["dsr_vips"] = [{**API, "name": "kept", "address": "10.77.0.100"}, API]
+    kept = {**API, "name": "kept", "address": "10.77.0.100"}
+    site.variables["dsr_vips"] = [kept]
     site.ok("site")
-    with site.lab.start_traffic("client", "hold", "10.77.0.100", 7000, "--count", 20) as held:
-        site.variables["dsr_vips"] = [site.variables["dsr_vips"][0], DNS]
+    lab = site.lab
+    with (
+        lab.start_traffic("client", "hold", "10.77.0.100", 7000, "--count", 20) as held,
+        # What the load balancer's own stack says for a VIP: never a word, as its address is there only with its rules.
+        lab.start_traffic(
+            "lb", "capture", "eth0", "--direction", "out", "--protocol", "tcp", "--source", "10.77.0.101"
+        ) as answers,
+        lab.start_traffic(
+            "client", "connect", "10.77.0.101", 8080, "--count", 0, "--timeout", 0.5, "--interval", 0.01
+        ) as comers,
+    ):
+        site.variables["dsr_vips"] = [kept, {**API, "ports": ["8080"]}]
+        site.ok("site")
+        assert site.served("10.77.0.101", 8080)["errors"] == {}
+
+        site.variables["dsr_vips"] = [kept, DNS]
         plan = site.ok("site", "--check", "--diff")
         assert "-10.77.0.101/32 dev lo" in plan.output
         assert "-api: 10.77.0.101" in plan.output
         assert site.addresses("b1", "lo") == {"10.77.0.100", "10.77.0.101"}
         play = site.ok("site")
-        result = held.stop()
+        told, came, result = answers.stop(), comers.stop(), held.stop()
     assert all(play.changed[host] for host in ("lb", "b1", "b2", "b3"))
     assert (result["opened"], result["broken"], result["moved"]) == (20, 0, 0)
+    assert came["ok"] > 0
+    assert told["frames"] == 0
     # Both ends have let go of one and taken on the other.
     assert set(site.vips()) == {"kept", "dns"}
     assert site.addresses("lb", "eth0") == {"10.77.0.100", "10.77.0.102"}

@@ -226,6 +226,16 @@ def test_one_more_vip_adds_its_own_and_an_element() -> None:
     assert "add element netdev nft_dsr services_eth0 { 10.77.0.100 . tcp . 81 : goto vip_other }" in commands
 
 
+def test_a_dispatch_map_is_emptied_before_it_goes_and_its_chains_after_it() -> None:
+    """Linux before 6.4 counts what the elements of a map lead to until the map is gone for good."""
+    nft = MemoryNft()
+    apply(resolved(vip(), vip("other", ports=["90-99"])), nft)
+    commands = apply(resolved(vip()), nft).commands
+    steps = ["flush map netdev nft_dsr ranges_eth0", "delete map netdev nft_dsr ranges_eth0"]
+    steps.append("delete chain netdev nft_dsr vip_other")
+    assert [command for command in commands if command in steps] == steps
+
+
 def test_a_table_from_nothing_and_back() -> None:
     nft = MemoryNft()
     assert plan_for([], nft) == Plan((), ())
