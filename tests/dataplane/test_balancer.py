@@ -9,7 +9,7 @@ import json
 from typing import Any, Callable
 
 import pytest
-from balancer import ADDRESSES, HTTP, LINES, OTHER, UDP, WEB, Balancer, clean, pool
+from balancer import ADDRESSES, HTTP, OTHER, UDP, WEB, Balancer, clean, pool
 from lab import Lab
 
 TABLE = "nft_dsr"
