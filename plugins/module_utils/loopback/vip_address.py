@@ -97,7 +97,7 @@ def ensure(
 def _plan(host: Host, options: Options, resolve: Resolve) -> tuple[Outcome, list[str]]:
     request = options.request
     observed = observe(host)
-    link = required_link(request, observed.links)
+    link = _link(request, observed)
     memory = Memory(host, MEMORY)
     claim = memory.of(link.name)
     persistence = Persistence(host, link, options.netplan_file, claim.files)
@@ -121,6 +121,15 @@ def _plan(host: Host, options: Options, resolve: Resolve) -> tuple[Outcome, list
     )
 
 
+def _link(request: Request, observed: Observed) -> Link:
+    """The NIC. One that is gone, or has another name now, is stood in for when nothing is to be put on it: then the
+    files and the memory of it go all the same."""
+    nothing_wanted = request.purge and not request.addresses if request.present else True
+    if nothing_wanted and request.interface not in observed.links:
+        return Link(name=request.interface, index=0, mac="", mtu=0, flags=frozenset(), operstate="NOTPRESENT")
+    return required_link(request, observed.links)
+
+
 # --- what stands in the way -----------------------------------------------------------------------
 
 
@@ -129,6 +138,8 @@ def _check(host: Host, memory: Memory, holding: Holding, observed: Observed, lin
     request = holding.request
     if not request.present:
         return foreign_holders(request, observed.held)
+    if link.name not in observed.links:
+        return []
     if not is_nic(link):
         raise ConfigError(
             "interface", f"{link.name} is no NIC that answers ARP; name the one that clients reach this host by"

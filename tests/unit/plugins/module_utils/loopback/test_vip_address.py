@@ -354,3 +354,17 @@ def test_networkd_that_would_bring_an_address_back_is_a_warning(networkd: Any) -
     assert VIP in warning
     assert OTHER not in warning
     assert "networkctl reload" in warning
+
+
+@pytest.mark.parametrize("end", [{"purge": True}, {"state": "absent"}])
+def test_what_was_on_a_nic_that_is_gone_can_be_removed(machine: Any, end: dict[str, Any]) -> None:
+    machine.boot_systemd()
+    before = machine.snapshot()
+    settled(machine, VIP)
+    # Renamed, or taken out of the machine: its addresses went with it.
+    del machine.links_by_name["eth0"]
+    machine.held = [entry for entry in machine.held if entry.link != "eth0"]
+    done = settled(machine, *([] if "purge" in end else [VIP]), **end)
+    assert done.result("addresses")["changed"] and machine.get(UNIT) is None
+    assert machine.snapshot()["disk"] == before["disk"]
+    assert "there is no interface 'eth0'" in refused(machine, VIP)
