@@ -127,7 +127,7 @@ class _Run:
 
     def unasked(self) -> list[str]:
         """The hosts at both ends that did not take part: unreachable, or outside the limit."""
-        asked = {host for host, _ in self.load_balancers()} | {host for host, _ in self.backends()}
+        asked = {host for host, _unused in self.load_balancers()} | {host for host, _unused in self.backends()}
         both = [*self._groups.get("dsr_load_balancers", ()), *self._groups.get("dsr_backends", ())]
         return [host for host in both if host not in asked]
 
@@ -215,7 +215,7 @@ def _macs(run: _Run) -> dict[str, str]:
     """Whose a MAC is, as far as the load balancers know."""
     return {
         backend["mac"]: backend.get("name") or backend["address"]
-        for _, answer in run.load_balancers()
+        for _unused, answer in run.load_balancers()
         for vip in answer.get("vips", ())
         for backend in vip["backends"]
         if backend.get("mac")
@@ -280,7 +280,7 @@ def _summary(run: _Run) -> Iterator[str]:
     for host, result in run.probes("dsr_load_balancers"):
         tried.add(result["item"]["vip"])
         yield f"{host}: {result['item']['label']}: answers"
-    untried = sorted({vip["name"] for _, answer in run.load_balancers() for vip in answer["vips"]} - tried)
+    untried = sorted({vip["name"] for _unused, answer in run.load_balancers() for vip in answer["vips"]} - tried)
     if untried:
         why = "it takes all ports, has no backend in service, or is on UDP (see dsr_verify_udp)"
         yield f"Not tried: {', '.join(untried)}, as {why}"

@@ -51,7 +51,7 @@ class Running:
     def __enter__(self) -> Running:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_unused: object) -> None:
         self.close()
 
     @property
@@ -72,7 +72,7 @@ class Running:
         """Give the program its input, or the end of it, and wait until it ended."""
         try:
             # communicate() takes up what was not read before; both outputs come to one text.
-            output, _ = self.process.communicate(None if input is None else input.encode(), timeout)
+            output, _unused = self.process.communicate(None if input is None else input.encode(), timeout)
         except subprocess.TimeoutExpired:
             self.close()
             raise LabError(f"{' '.join(self.argv)}: not done within {timeout:g} s: {self._said()}") from None
@@ -104,7 +104,7 @@ class Running:
             # The program first, so that nsenter buries it. An orphan from another process namespace is left to the
             # machine's init, and until that comes round to it the host's namespaces can't end.
             # nsenter may not have come to start it yet, so this is tried until it has.
-            for _ in range(500):
+            for _unused in range(500):
                 for child in self._children():
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(child, signal.SIGKILL)

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # Copyright (c) 2026, the dsr.layer2 authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -63,7 +62,7 @@ class Stop:
         os.set_blocking(write, False)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: None)
+            signal.signal(number, lambda *_unused: None)
 
     def left(self) -> Optional[float]:
         """Seconds left; None when there is no limit."""
@@ -72,7 +71,7 @@ class Stop:
     def wait(self, others: Sequence[Any] = ()) -> bool:
         """Wait until one of ``others`` can be read (False) or it is time to end (True)."""
         mine = [self._read, 0] if self._watch_input else [self._read]
-        readable, _, _ = select.select([*mine, *others], [], [], self.left())
+        readable, _unused, _unused = select.select([*mine, *others], [], [], self.left())
         if self._read in readable or (0 in readable and not os.read(0, 4096)):
             return True
         return self.until is not None and time.monotonic() >= self.until
@@ -107,7 +106,7 @@ async def _http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
         while True:
             head = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
-            method, path, *_ = head[0].split()
+            method, path, *_unused = head[0].split()
             length = int(path[7:]) if path.startswith(b"/bytes/") else None
             close = any(line.lower().replace(b" ", b"") == b"connection:close" for line in head[1:])
             body = name + b"\n" if length is None else b""
@@ -145,7 +144,7 @@ def _udp_server(sock: socket.socket) -> Callable[[], None]:
     def answer() -> None:
         with contextlib.suppress(BlockingIOError):
             while True:
-                data, control, _, peer = sock.recvmsg(65535, 256)
+                data, control, _unused, peer = sock.recvmsg(65535, 256)
                 asked = [(level, what, value) for level, what, value in control if (level, what) == kind]
                 if sock.family == socket.AF_INET:
                     # in_pktinfo: index, address to use, address in the header. Index 0: the route decides.
@@ -268,7 +267,7 @@ def _ask_http(arguments: argparse.Namespace, source_port: int) -> tuple[str, int
             if not more:
                 raise ValueError("closed without an answer")
             data += more
-        head, _, body = data.partition(b"\r\n\r\n")
+        head, _unused, body = data.partition(b"\r\n\r\n")
         fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
         got, expected = len(body), int(fields[b"content-length"])
         while got < expected:
@@ -286,7 +285,7 @@ def _ask_udp(arguments: argparse.Namespace, source_port: int) -> tuple[str, int]
         asked = f"{random.getrandbits(64):016x}".encode().ljust(arguments.size, b".")
         sock.send(asked)
         answer = sock.recv(65535)
-        name, _, rest = answer.partition(b" ")
+        name, _unused, rest = answer.partition(b" ")
         if rest != asked:
             raise ValueError("not what was asked")
         return name.decode(), len(answer)
@@ -324,7 +323,7 @@ def _connect(arguments: argparse.Namespace) -> None:
                 ended.wait(arguments.interval)
 
     begun = time.monotonic()
-    workers = [threading.Thread(target=work, daemon=True) for _ in range(arguments.concurrency)]
+    workers = [threading.Thread(target=work, daemon=True) for _unused in range(arguments.concurrency)]
     if arguments.count:
         # As many as were asked for, whatever standard input is.
         for worker in workers:
@@ -358,7 +357,7 @@ async def _hold_tcp(arguments: argparse.Namespace, source_port: int) -> Held:
     async def ask(text: bytes) -> str:
         writer.write(text + b"\n")
         answer = await reader.readline()
-        name, _, rest = answer.partition(b" ")
+        name, _unused, rest = answer.partition(b" ")
         if rest != text + b"\n":
             raise ValueError("not what was asked" if answer else "closed")
         return name.decode()
@@ -373,7 +372,7 @@ async def _hold_udp(arguments: argparse.Namespace, source_port: int) -> Held:
         def datagram_received(self, data: bytes, addr: Any) -> None:
             answers.put_nowait(data)
 
-    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+    transport, _unused = await asyncio.get_running_loop().create_datagram_endpoint(
         Protocol,
         remote_addr=(arguments.address, arguments.port),
         local_addr=(arguments.source or "0.0.0.0", source_port) if arguments.source or source_port else None,
@@ -382,7 +381,7 @@ async def _hold_udp(arguments: argparse.Namespace, source_port: int) -> Held:
     async def ask(text: bytes) -> str:
         transport.sendto(text)
         while True:
-            name, _, rest = (await answers.get()).partition(b" ")
+            name, _unused, rest = (await answers.get()).partition(b" ")
             if rest == text:  # else one that came too late
                 return name.decode()
 
@@ -573,7 +572,7 @@ def _capture(arguments: argparse.Namespace) -> None:
             with contextlib.suppress(BlockingIOError):
                 while True:
                     # The size that the frame has, not the part of it that is looked at.
-                    length, (_, _, kind, *_) = sock.recvfrom_into(buffer, 0, socket.MSG_TRUNC)
+                    length, (_unused, _unused, kind, *_unused) = sock.recvfrom_into(buffer, 0, socket.MSG_TRUNC)
                     fields = decode(bytes(buffer[: min(length, HEAD)]), length, kind == PACKET_OUTGOING)
                     if wanted(fields):
                         count = counts[fields["from_mac"], fields["to_mac"]]
@@ -581,7 +580,7 @@ def _capture(arguments: argparse.Namespace) -> None:
                         count[1] += length
                         if len(records) < arguments.records:
                             records.append(fields)
-        _, dropped = struct.unpack("II", sock.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))
+        _unused, dropped = struct.unpack("II", sock.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))
     report({**_totals(counts), "missed": dropped, "records": records})
 
 
@@ -697,7 +696,7 @@ def _ports(text: str) -> list[int]:
 
 
 def _port_range(text: str) -> tuple[int, int]:
-    low, _, high = text.partition("-")
+    low, _unused, high = text.partition("-")
     return int(low), int(high or low)
 
 

@@ -65,7 +65,7 @@ class Play:
     @property
     def changed(self) -> dict[str, int]:
         """The number of changes on each host."""
-        return {host: int(changed) for host, _, changed, _, _ in _RECAP.findall(self.output)}
+        return {host: int(changed) for host, _unused, changed, _unused, _unused in _RECAP.findall(self.output)}
 
     @property
     def tasks(self) -> int:

@@ -81,7 +81,7 @@ def parse_path(value: Any, path: str, folders: Sequence[str], suffix: str) -> st
     """A file that something reads at boot: in one of ``folders``, with ``suffix``."""
     if not isinstance(value, str) or not _PATH.match(value) or "/." in value:
         raise ConfigError(path, f"{value!r} is not the full path of a file (letters, digits, '_', '.', '-')")
-    folder, _, name = value.rpartition("/")
+    folder, _unused, name = value.rpartition("/")
     if folder not in folders or not name.endswith(suffix) or name == suffix:
         where = " or ".join(folders)
         raise ConfigError(path, f"{value} would not be read at boot; use a file *{suffix} in {where}")

@@ -63,7 +63,7 @@ class Networkd:
         # Before version 250 there is no JSON
         done = self._host.run(["networkctl", "--no-pager", "status", link.name], None)
         for line in done.stdout.splitlines() if done.ok else ():
-            name, _, value = line.strip().partition(": ")
+            name, _unused, value = line.strip().partition(": ")
             if name == "Network File" and value not in ("", "n/a"):
                 return value
         return None

@@ -178,7 +178,7 @@ def sections_of(text: str) -> list[tuple[str, str, str]]:
         if line.startswith("[") and line.endswith("]"):
             section = line[1:-1]
         elif "=" in line:
-            name, _, value = line.partition("=")
+            name, _unused, value = line.partition("=")
             rows.append((section, name.strip(), value.strip()))
     return rows
 

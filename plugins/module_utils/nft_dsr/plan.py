@@ -127,7 +127,7 @@ class _Planner:
         # A verdict holds on to its chain until the map that it stands in goes; both go in this
         # transaction, but the elements first, as the chain is checked when it is deleted.
         for name in [*self._lost_maps, *self._remade_maps]:
-            if self._have.maps[name].spec.value == "verdict" and "timeout" not in self._have.maps[name].spec.flags:
+            if self._have.maps[name].spec.value == "verdict":
                 commands.append(f"flush {self._have.maps[name].kind} netdev {TABLE} {name}")
         return commands
 

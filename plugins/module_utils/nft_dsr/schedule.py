@@ -30,7 +30,7 @@ from functools import lru_cache
 
 # Pool sizes (up to), slots, and by how many thousandths a backend may go above its share of them.
 # More slots move less and balance better, and cost memory and load time for each pool.
-_HASH_TIERS = ((8, 512, 120), (32, 16384, 23), (1024, 65536, 23))
+_HASH_TIERS = ((8, 512, 200), (32, 16384, 23), (1024, 65536, 23))
 _TURN_TIERS = ((4, 256), (16, 1024), (64, 4096), (1024, 65536))
 
 
@@ -114,7 +114,7 @@ def _hash_table(pool: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
     # Every slot applies to its cheapest backend; a backend over its bound rejects those that cost
     # most; the rejected apply to their next, until nobody is rejected. As a heap's top is what is
     # rejected first, costs stand in it negated.
-    held: list[list[tuple[int, int, int]]] = [[] for _ in count]
+    held: list[list[tuple[int, int, int]]] = [[] for _unused in count]
     rejected: list[tuple[int, int]] = []  # (slot, how many backends have rejected it)
     lowest = list(bids[0].costs())
     best = [0] * slots

@@ -22,7 +22,7 @@ from ansible_collections.dsr.layer2.plugins.module_utils.common.packet import Ar
 OWN = "02:d5:00:00:00:02"
 OTHER_NIC = "02:d5:00:00:00:03"
 B1, B2 = "02:d5:00:00:00:15", "02:d5:00:00:00:16"
-UP = ["BROADCAST", "MULTICAST", "UP", "LOWER_UP"]
+UP = ("BROADCAST", "MULTICAST", "UP", "LOWER_UP")
 
 
 def iproute(
@@ -31,10 +31,11 @@ def iproute(
     links = [
         {"ifname": "lo", "ifindex": 1, "flags": ["LOOPBACK", "UP", "LOWER_UP"], "link_type": "loopback"},
         {"ifname": "eth0", "ifindex": 2, "flags": list(flags), "link_type": link_type, "address": OWN},
-        {"ifname": "eth1", "ifindex": 3, "flags": UP, "link_type": "ether", "address": OTHER_NIC},
+        {"ifname": "eth1", "ifindex": 3, "flags": list(UP), "link_type": "ether", "address": OTHER_NIC},
     ]
     held = [
-        {"local": text.split("/")[0], "prefixlen": int(text.split("/")[1]), "scope": "global"} for text in addresses
+        {"local": address, "prefixlen": int(length), "scope": "global"}
+        for address, _slash, length in (text.partition("/") for text in addresses)
     ]
 
     def ip(argv: Sequence[str], _input: Optional[str] = None) -> Completed:

@@ -198,7 +198,7 @@ def test_only_root_gets_in(serving: Host, monkeypatch: pytest.MonkeyPatch) -> No
         lambda: set_vips(serving, WEB_LESS),
         lambda: serving.load_balancer.remove_vip("web", False),
         lambda: drain(serving, "b1"),
-        lambda: serving.load_balancer.info(),
+        serving.load_balancer.info,
     ):
         with pytest.raises(HostError, match=r"run it as root \(become: true\)"):
             call()
@@ -265,7 +265,7 @@ def test_a_state_that_cannot_be_read_is_never_an_empty_one(serving: Host, name: 
         lambda: serving.load_balancer.set_vip(WEB_LESS, False),
         lambda: serving.load_balancer.remove_vip("web", False),
         lambda: drain(serving, "b1"),
-        lambda: serving.load_balancer.info(),
+        serving.load_balancer.info,
     ):
         with pytest.raises(HostError, match=rf"{name}: .*Nothing was changed; restore .*{name} from a backup"):
             call()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Optional
 
 import pytest
@@ -20,6 +21,7 @@ from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.table import Co
 from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.hosts import OWN, vip
 from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.memory_nft import MemoryNft
 
+SAMPLES = Path(__file__).resolve().with_name("samples")
 METAINFO = {"metainfo": {"version": "1.0.6", "release_name": "Lester Gooch #5", "json_schema_version": 1}}
 BY_PORT = ["ipv4_addr", "inet_proto", "inet_service"]
 
@@ -262,94 +264,9 @@ def test_flows_are_counted_by_backend() -> None:
 
 # -- chains and their byte code
 
-LISTED = """\
-netdev nft_dsr syn_api 34 33
-  [ counter pkts 7 bytes 420 ]
-  [ immediate reg 0 goto -> fallback_api ]
-
-netdev nft_dsr vip_web 8
-  [ payload load 6b @ link header + 6 => reg 1 ]
-  [ lookup reg 1 set guard_web 0x0 ]
-  [ counter pkts 0 bytes 0 ]
-  [ immediate reg 0 drop ]
-
-netdev nft_dsr vip_web 9 8
-  [ lookup reg 1 set slots_web dreg 1 0x0 ]
-  [ dynset delete reg_key 1 set flows_web sreg_data 2 timeout 0ms ]
-  [ dynset update reg_key 1 set flows_web sreg_data 2 timeout 60000ms ]
-
-netdev other vip_web 3
-  [ immediate reg 0 accept ]
-
-netdev nft_dsr ingress_eth0 11
-  [ meta load pkttype => reg 1 ]
-  [ cmp neq reg 1 0x00000000 ]
-  [ immediate reg 0 accept ]
-
-table netdev other {
-	chain vip_web {
-		type filter hook ingress device "eth1" priority 0; policy drop;
-		accept
-	}
-}
-table netdev nft_dsr {
-	counter mine {
-		packets 0 bytes 0
-	}
-
-	map slots_web {
-		typeof numgen inc mod 512 : meta mark
-		size 512
-	}
-
-	set guard_web {
-		type ether_addr
-	}
-
-	chain syn_api {
-		counter packets 7 bytes 420 goto fallback_api
-	}
-
-	chain vip_web {
-		ether saddr @guard_web counter packets 0 bytes 0 drop
-		meta mark set jhash ip saddr mod 512 seed 0x2d5a1b0d map @slots_web
-	}
-
-	chain empty {
-	}
-
-	chain ingress_eth0 {
-		type filter hook ingress device "eth0" priority 0; policy accept;
-		meta pkttype != 0 accept
-	}
-}
-"""
-
-CHECKED = """\
-netdev (null) (null) use 0
-netdev (null) (null) use 0 type filter hook ingress prio 0 packets 0 bytes 0 dev eth0 
-slots_web nft_dsr_check 8 size 512
-guard_web nft_dsr_check 0
-netdev nft_dsr_check syn_api
-  [ counter pkts 0 bytes 0 ]
-  [ immediate reg 0 goto -> fallback_api ]
-
-netdev nft_dsr_check vip_web
-  [ payload load 6b @ link header + 6 => reg 1 ]
-  [ lookup reg 1 set guard_web ]
-  [ counter pkts 0 bytes 0 ]
-  [ immediate reg 0 drop ]
-
-netdev nft_dsr_check vip_web
-  [ lookup reg 1 set slots_web dreg 1 ]
-  [ dynset delete reg_key 1 set flows_web sreg_data 2 ]
-  [ dynset update reg_key 1 set flows_web sreg_data 2 timeout 60000ms ]
-
-netdev nft_dsr_check ingress_eth0
-  [ meta load pkttype => reg 1 ]
-  [ cmp neq reg 1 0x00000000 ]
-  [ immediate reg 0 accept ]
-"""  # noqa: W291  (nft prints it so)
+# The same rules as the kernel has them, and as nft only checks them
+LISTED = (SAMPLES / "listed.txt").read_text()
+CHECKED = (SAMPLES / "checked.txt").read_text()
 
 
 def test_a_loaded_rule_and_a_checked_one_have_the_same_byte_code() -> None:

@@ -5,46 +5,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.memory_nft import MemoryNft, NftError
 
-PRESENT = """\
-table netdev nft_dsr {
-	map backends {
-		type mark : ether_addr
-		counter
-		elements = {
-			0x00000001 : 02:00:00:00:00:01,
-		}
-	}
-	map ranges {
-		typeof ip daddr . ip protocol . th dport : verdict
-		flags interval
-		elements = {
-			10.77.0.100 . tcp . 80-90 : goto vip,
-		}
-	}
-	set guard {
-		type ether_addr
-	}
-	map small {
-		typeof numgen inc mod 2 : meta mark
-		size 2
-	}
-	chain output {
-		fwd to "eth0"
-	}
-	chain vip {
-		ether saddr @guard drop
-		ether daddr set meta mark map @backends goto output
-	}
-	chain ingress {
-		type filter hook ingress device "eth0" priority 0; policy accept;
-		ip daddr . ip protocol . th dport vmap @ranges
-	}
-}
-"""
+PRESENT = Path(__file__).resolve().with_name("samples").joinpath("present.nft").read_text()
 
 # Transactions that fail, each for one reason
 REFUSED = {

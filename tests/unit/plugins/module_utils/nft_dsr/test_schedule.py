@@ -103,10 +103,10 @@ def test_only_the_proportion_of_weights_counts(weights: dict[int, int], factor: 
 
 
 @given(st.integers(1, 8), numbers)
-def test_the_busiest_of_up_to_8_has_12_percent_more_than_its_share(size: int, first: int) -> None:
+def test_the_busiest_of_up_to_8_has_20_percent_more_than_its_share(size: int, first: int) -> None:
     table = schedule.hash_table(pool(size, first))
     # A slot is 0.2 % of the table: the bound is rounded up to whole ones.
-    assert max(Counter(table).values()) <= -(-len(table) * 112 // (size * 100))
+    assert max(Counter(table).values()) <= -(-len(table) * 120 // (size * 100))
 
 
 @pytest.mark.parametrize("first", [_FIRST, 0xC0A80001])
@@ -120,12 +120,12 @@ def test_shares_follow_the_weights(weights: dict[int, int]) -> None:
     table = schedule.hash_table(weights)
     counts, total = Counter(table), sum(weights.values())
     for backend, weight in weights.items():
-        assert 1 <= counts[backend] <= max(1, -(-len(table) * weight * 112 // (total * 100)))
+        assert 1 <= counts[backend] <= max(1, -(-len(table) * weight * 120 // (total * 100)))
 
 
 def test_one_that_weighs_next_to_nothing_has_a_slot_all_the_same() -> None:
     counts = Counter(schedule.hash_table({1: 1, 2: 65535, 3: 65535}))
-    assert counts[1] == 1 and abs(counts[2] - counts[3]) < 0.13 * counts[2]
+    assert counts[1] == 1 and abs(counts[2] - counts[3]) < 0.2 * counts[2]
     counts = Counter(schedule.hash_table({**pool(7, 1), 8: 65535}))
     assert [counts[backend] for backend in range(1, 8)] == [1] * 7
 
@@ -174,8 +174,8 @@ def test_taking_1_of_8_away_moves_half_a_percent_of_the_others_on_average() -> N
         weights = pool(8, first)
         before = schedule.hash_table(weights)
         shares += [moved(before, schedule.hash_table(without(weights, gone)), gone) for gone in weights]
-    assert mean(shares) <= 0.005
-    assert max(shares) <= 0.03
+    assert mean(shares) <= 0.001
+    assert max(shares) <= 0.005
 
 
 def test_taking_1_of_32_away_moves_a_quarter_of_a_percent_of_the_others_on_average() -> None:
