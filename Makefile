@@ -17,6 +17,9 @@ unexport PYTHONPATH
 VENV := .venv/bin
 STAMPS := .cache/stamps
 TOOLS := tests/tools
+# Tests with real packets run one after the other unless JOBS says how many at once; those of pure logic on all processors.
+JOBS ?= 0
+PYTEST = $(VENV)/pytest --numprocesses $(JOBS) --dist worksteal
 PARTS := setup lint unit sanity dataplane playbooks molecule
 
 ##@ See it work
@@ -24,7 +27,7 @@ PARTS := setup lint unit sanity dataplane playbooks molecule
 .PHONY: help
 help: ## This list
 	@awk -F ':.*## ' '/^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
-	@printf '\nParts take more arguments in ARGS, such as: make unit ARGS="-k schedule"\n'
+	@printf '\nParts take more arguments in ARGS, such as: make unit ARGS="-k schedule"; JOBS=2 runs two tests with packets at once\n'
 
 .PHONY: demo
 demo: $(STAMPS)/packages-demo $(STAMPS)/venv-demo $(STAMPS)/link ## Raise the lab in namespaces and show Direct Server Return in it (root)
@@ -49,7 +52,7 @@ lint: setup ## Formatting, types, YAML, shell, documentation, changelog, and the
 
 .PHONY: unit
 unit: setup ## Logic without a kernel: no root, no network
-	$(VENV)/pytest tests/unit $(ARGS)
+	$(VENV)/pytest --numprocesses auto tests/unit $(ARGS)
 
 .PHONY: sanity
 sanity: setup ## ansible-test sanity, with no ignore list
@@ -57,11 +60,11 @@ sanity: setup ## ansible-test sanity, with no ignore list
 
 .PHONY: dataplane
 dataplane: setup require-root ## Real packets through real rules, in network namespaces (root)
-	$(VENV)/pytest tests/dataplane $(ARGS)
+	$(PYTEST) tests/dataplane $(ARGS)
 
 .PHONY: playbooks
 playbooks: setup require-root ## The playbooks, on machines made of namespaces (root)
-	$(VENV)/pytest tests/playbooks $(ARGS)
+	$(PYTEST) tests/playbooks $(ARGS)
 
 .PHONY: molecule
 molecule: setup require-root ## Roles and playbooks on systemd machines in containers, with a reboot (root)
