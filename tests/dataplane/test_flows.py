@@ -266,7 +266,7 @@ def targets(balancer: Balancer, *steps: tuple[str, int]) -> list[str]:
     names = {balancer.lab.hosts[name].mac: name for name in ADDRESSES}
     went = []
     for flags, count in steps:
-        capture = balancer.frames_to("--destination", WEB)
+        capture = balancer.frames_to("--source", "10.77.0.11", "--destination", WEB)
         balancer.send(flags, 41000, count)
         macs = capture.stop()["by_destination"]
         assert len(macs) == 1 and next(iter(macs.values()))["frames"] == count, (flags, macs)
