@@ -77,6 +77,10 @@ format: $(STAMPS)/venv-test ## Let ruff put the Python files in form
 	$(VENV)/ruff check --fix
 	$(VENV)/ruff format
 
+.PHONY: bench
+bench: require-root $(STAMPS)/packages-bench $(STAMPS)/venv-demo $(STAMPS)/link ## What it costs, beside others: writes docs/benchmarks (root, about ten minutes)
+	@$(VENV)/python tests/benchmark/run.py $(ARGS)
+
 .PHONY: build
 build: $(STAMPS)/venv-demo ## The archive to publish, in .cache/dist
 	cd "$$($(VENV)/python $(TOOLS)/checkout.py)" && $(CURDIR)/$(VENV)/ansible-galaxy collection build --force --output-path $(CURDIR)/.cache/dist
@@ -102,6 +106,10 @@ $(STAMPS)/packages-demo: requirements/packages-demo.txt | $(STAMPS)
 	@touch $@
 
 $(STAMPS)/packages-test: requirements/packages-demo.txt requirements/packages-test.txt | $(STAMPS)
+	$(TOOLS)/setup.sh packages $^
+	@touch $@
+
+$(STAMPS)/packages-bench: requirements/packages-demo.txt requirements/packages-bench.txt | $(STAMPS)
 	$(TOOLS)/setup.sh packages $^
 	@touch $@
 

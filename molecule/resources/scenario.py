@@ -20,7 +20,7 @@ import yaml
 
 ENGINE = os.environ.get("MOLECULE_DSR_ENGINE") or "podman"
 INTERFACE = "eth0"
-TRAFFIC = ("python3", "/opt/traffic.py")
+TRAFFIC = ("python3", "/opt/traffic")
 
 
 class Machine:

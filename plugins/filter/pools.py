@@ -44,14 +44,11 @@ def backend_hosts(names: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]
 
 def _backend_host(name: str, variables: Mapping[str, Any]) -> dict[str, Any]:
     facts = variables.get("ansible_facts") or {}
-    declared = _given(variables, "dsr_backend_address")
+    declared, problem = _declared(name, variables.get("dsr_backend_address"))
     weight = _given(variables, "dsr_backend_weight") or "1"
-    problem = ""
-    if declared and not any(_is_address(declared, version) for version in (4, 6)):
-        problem = f"dsr_backend_address of the host {name}: {declared!r} is not an IP address"
-    elif not re.fullmatch(r"\d{1,5}", weight) or int(weight) > model.MAX_WEIGHT:
+    if not problem and (not re.fullmatch(r"\d{1,5}", weight) or int(weight) > model.MAX_WEIGHT):
         problem = f"dsr_backend_weight of the host {name}: {weight!r} is not a weight; use 0 to {model.MAX_WEIGHT}"
-    addresses = {version: _address(declared, facts, version) for version in (4, 6)}
+    addresses = {version: declared.get(version) or _address(facts, version) for version in (4, 6)}
     own = {str(address) for version in (4, 6) for address in facts.get(f"all_ipv{version}_addresses") or ()}
     return {
         "name": name,
@@ -63,16 +60,34 @@ def _backend_host(name: str, variables: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _declared(name: str, value: Any) -> tuple[dict[int, str], str]:
+    """The addresses of dsr_backend_address by family, and what is wrong with it.
+
+    It is one address of either family, or a list with one of each; surveys send '' for what nobody filled in.
+    """
+    found: dict[int, str] = {}
+    for given in value if isinstance(value, (list, tuple)) else [value]:
+        text = "" if given is None else str(given).strip()
+        if not text:
+            continue
+        version = next((version for version in (4, 6) if _is_address(text, version)), 0)
+        place = f"dsr_backend_address of the host {name}"
+        if not version:
+            return {}, f"{place}: {text!r} is not an IP address"
+        if version in found:
+            return {}, f"{place}: {text} is a second IPv{version} address beside {found[version]}; give one of a family"
+        found[version] = str(ip_address(text))
+    return found, ""
+
+
 def _given(variables: Mapping[str, Any], key: str) -> str:
     """A variable as text; '' when it is not set. Surveys send '' for what nobody filled in."""
     value = variables.get(key)
     return "" if value is None else str(value).strip()
 
 
-def _address(declared: str, facts: Mapping[str, Any], version: int) -> Optional[str]:
+def _address(facts: Mapping[str, Any], version: int) -> Optional[str]:
     """The address at which load balancers reach a host, or None when it is not known."""
-    if _is_address(declared, version):
-        return declared
     return (facts.get(f"default_ipv{version}") or {}).get("address") or _only_address(facts, version)
 
 
@@ -84,7 +99,12 @@ def _only_address(facts: Mapping[str, Any], version: int) -> Optional[str]:
         if nic.get("type") == "loopback":
             continue  # that is where the VIPs are
         if version == 6:
-            found += [entry["address"] for entry in nic.get("ipv6", ()) if entry.get("scope") == "global"]
+            # A lone address is most likely a VIP, on an interface that stands in for the loopback.
+            found += [
+                entry["address"]
+                for entry in nic.get("ipv6", ())
+                if entry.get("scope") == "global" and str(entry.get("prefix")) != "128"
+            ]
         else:
             found += [entry["address"] for entry in (nic.get("ipv4"), *nic.get("ipv4_secondaries", ())) if entry]
     return found[0] if len(found) == 1 else None
@@ -109,7 +129,8 @@ def _backend(host: Host, version: int) -> dict[str, Any]:
         raise ConfigError(
             f"the host {host['name']} of dsr_backends",
             f"its IPv{version} address is not known, and a pool without it would be a smaller one: it may be "
-            "unreachable, or have no default route and several addresses. Set dsr_backend_address for it",
+            "unreachable, or have no default route and several addresses. Set dsr_backend_address for it (one address, "
+            "or a list of an IPv4 and an IPv6 address)",
         )
     return {"address": host[f"address{version}"], "name": host["name"], "weight": host["weight"]}
 

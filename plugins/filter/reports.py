@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from ipaddress import ip_address
 from typing import Any, Callable
 
 from ansible_collections.dsr.layer2.plugins.filter.pools import vips_of_host
+from ansible_collections.dsr.layer2.plugins.module_utils.common.neighbours import question_of
 
 Vip = Mapping[str, Any]
 HostVars = Mapping[str, Mapping[str, Any]]
@@ -38,6 +40,11 @@ def _label(backend: Mapping[str, Any]) -> str:
     return f"{backend['name']} ({backend['address']})" if backend.get("name") else str(backend["address"])
 
 
+def _row(label: str, figures: str) -> list[str]:
+    """A line of the table; two where the label is too long to stand beside the figures."""
+    return [f"  {label:<36}{figures}"] if len(label) < 36 else [f"  {label}", f"  {'':<36}{figures}"]
+
+
 def status_table(vips: Sequence[Vip]) -> list[str]:
     """The lines of a table of VIPs, as nft_dsr_vip_info returns them, no wider than 80 columns."""
     lines: list[str] = []
@@ -46,13 +53,14 @@ def status_table(vips: Sequence[Vip]) -> list[str]:
         lines += [
             *([""] if lines else []),
             f"{vip['name']}: {_service(vip)}, {vip['scheduler']}, {health}",
-            f"  {'backend':<36}{'state':<7}{'weight':>6}{'flows':>8}{'packets':>9}{'bytes':>10}",
+            *_row("backend", f"{'state':<7}{'weight':>6}{'flows':>8}{'packets':>9}{'bytes':>10}"),
         ]
-        lines += [
-            f"  {_label(backend):<36}{backend['state']:<7}{backend['weight']:>6}{_amount(backend['flows']):>8}"
-            f"{_amount(backend['packets']):>9}{_amount(backend['bytes'], 'B'):>10}"
-            for backend in vip["backends"]
-        ]
+        for backend in vip["backends"]:
+            lines += _row(
+                _label(backend),
+                f"{backend['state']:<7}{backend['weight']:>6}{_amount(backend['flows']):>8}"
+                f"{_amount(backend['packets']):>9}{_amount(backend['bytes'], 'B'):>10}",
+            )
         lines += [f"  ! {difference}" for difference in vip.get("differences", ())]
     return lines or ["No VIP is configured."]
 
@@ -162,15 +170,26 @@ def _complaint(answer: Mapping[str, Any]) -> str:
     return str(answer.get("msg") or "")
 
 
+def _plain(address: Any) -> str:
+    """An address in its usual short form: people write those of IPv6 in many ways."""
+    return str(ip_address(str(address)))
+
+
+def _names(text: str, address: str) -> bool:
+    """Whether a text speaks of this address, and not of one that only begins or ends like it."""
+    return re.search(rf"(?<![\w.:]){re.escape(address)}(?![.:]*\w)", text) is not None
+
+
 def _differences(wanted: Vip, seen: Vip) -> list[str]:
     """In what a VIP on a load balancer is not what dsr_vips says."""
+    wanted = {**wanted, "address": _plain(wanted["address"])}
     differences = [
         f"{option} is {seen.get(option)}, not {wanted.get(option) or default}"
         for option, default in {"address": None, **_DEFAULTS}.items()
         if str(seen.get(option)) != str(wanted.get(option) or default)
     ]
-    theirs = sorted(str(backend["address"]) for backend in seen["backends"])
-    ours = sorted(str(backend["address"]) for backend in wanted["backends"])
+    theirs = sorted(_plain(backend["address"]) for backend in seen["backends"])
+    ours = sorted(_plain(backend["address"]) for backend in wanted["backends"])
     if theirs != ours:
         differences.append(f"its backends are {', '.join(theirs)}, not {', '.join(ours)}")
     return differences
@@ -229,12 +248,15 @@ def _of_neighbours(run: _Run) -> Iterator[str]:
             yield f"{host}: {_complaint(answer)}"
         for entry in answer.get("answers", ()):
             for mac in entry["macs"]:
+                version = ip_address(entry["address"]).version
+                why = "ARP is not suppressed there" if version == 4 else "it holds the VIP on its NIC as well"
                 who = (
-                    f"its backend {known[mac]}: ARP is not suppressed there"
+                    f"its backend {known[mac]}: {why}"
                     if mac in known
                     else "another host: two hosts must not hold one address"
                 )
-                yield f"{host}: {mac} answers ARP for the VIP {entry['address']} as well. That is {who}"
+                question = question_of(version)
+                yield f"{host}: {mac} answers {question} for the VIP {entry['address']} as well. That is {who}"
 
 
 def _of_backends(run: _Run) -> Iterator[str]:
@@ -245,7 +267,7 @@ def _of_backends(run: _Run) -> Iterator[str]:
         problems = answer.get("problems", ())
         yield from (f"{host}: {problem}" for problem in problems)
         for address in run.lacking(host, answer):
-            if not any(address in problem for problem in problems):
+            if not any(_names(problem, address) for problem in problems):
                 yield f"{host}: does not hold the VIP {address}; run dsr.layer2.site"
 
 
@@ -270,7 +292,7 @@ def _summary(run: _Run) -> Iterator[str]:
             yield f"{host}: {vip['name']} ({_service(vip)}) has {up} of {len(vip['backends'])} backends in service"
     for host, answer in run.backends():
         held = [entry["address"] for entry in answer.get("vips", ())]
-        yield f"{host}: holds {', '.join(held) or 'no VIP'} and leaves ARP for it to the load balancer"
+        yield f"{host}: holds {', '.join(held) or 'no VIP'} and leaves it to the load balancer to answer for it"
     tried = set()
     for host, result in run.probes("dsr_clients"):
         tried.add(result["item"]["vip"])
@@ -282,7 +304,7 @@ def _summary(run: _Run) -> Iterator[str]:
         yield f"{host}: {result['item']['label']}: answers"
     untried = sorted({vip["name"] for _unused, answer in run.load_balancers() for vip in answer["vips"]} - tried)
     if untried:
-        why = "it takes all ports, has no backend in service, or is on UDP (see dsr_verify_udp)"
+        why = "it takes all ports, has no backend in service, or is not on TCP (for UDP see dsr_verify_udp)"
         yield f"Not tried: {', '.join(untried)}, as {why}"
     if not run.clients:
         yield "The clients' path was NOT tested: no host of the group dsr_clients took part."

@@ -19,7 +19,10 @@ description:
     1, 2 and 8 suppress, 0 and 3 to 7 do not, and the value of C(lo) plays no part. This module sets C(all) to 1,
     and C(net.ipv4.conf.all.arp_announce) to 2, so that the host does not name a VIP in its own requests either.
     A value of 2 or 8 that the administrator chose is left.
-  - IPv6 needs no suppression, as neighbour solicitations are answered by the NIC that holds the address only.
+  - IPv6 needs no suppression, as neighbour solicitations are answered by the NIC that holds the address only. With IPv6
+    VIPs alone the ARP settings are left as they are. There is no duplicate address detection on C(lo).
+  - An IPv6 VIP is held with a preferred lifetime of 0 (C(deprecated)), so that the host never chooses it as its own
+    when it speaks to somebody. One that is there without that is set again.
   - At run time addresses and sysctls are set one by one, by iproute2 and in C(/proc/sys). Neither C(netplan apply) nor
     C(sysctl --system) nor C(networkctl reload) is ever called, since they touch what belongs to others.
 author:

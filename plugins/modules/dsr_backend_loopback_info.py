@@ -7,11 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: dsr_backend_loopback_info
-short_description: Virtual IPs of a Layer 2 DSR backend, and whether it would answer ARP for them
+short_description: Virtual IPs of a Layer 2 DSR backend, and whether it would answer for them
 version_added: 0.1.0
 description:
   - Tells which virtual IPs (VIPs) a backend holds, which ARP settings are in force on each NIC, what a boot would
-    bring back, and for each VIP whether this host would answer ARP for it, and on which NIC.
+    bring back, and for each VIP whether this host would answer ARP (for IPv6, neighbour solicitations) for it, and on
+    which NIC.
   - RV(problems) is empty when Direct Server Return works with this host now and after a boot.
   - It judges by the rules of the kernel and sends nothing. To see who does answer on the wire, use
     M(dsr.layer2.dsr_neighbour_info) on another host.

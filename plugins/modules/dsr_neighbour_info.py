@@ -8,9 +8,10 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: dsr_neighbour_info
 version_added: 0.1.0
-short_description: Tell who answers ARP for addresses on the segment
+short_description: Tell who answers ARP or neighbour solicitations for addresses on the segment
 description:
-  - Asks by ARP for each address, all of them at once, and returns every MAC address that answered.
+  - Asks for each address, all of them at once, and returns every MAC address that answered. IPv4 addresses are asked
+    for by ARP, IPv6 addresses by neighbour solicitations.
   - For a VIP there is to be one answer, the load balancer's. A second one comes from a backend
     on which ARP is not suppressed, or from another holder of the address.
   - The host does not answer itself, so on the load balancer there is to be no answer for its own VIPs.
@@ -27,11 +28,12 @@ attributes:
   check_mode:
     support: full
     details:
-      - It changes nothing, so in check mode it does the same. That means that it sends ARP requests in check mode too.
+      - It changes nothing, so in check mode it does the same. That means that it asks in check mode too.
 options:
   addresses:
     description:
-      - The IPv4 addresses to ask for.
+      - The addresses to ask for, IPv4 or IPv6.
+      - A link-local IPv6 address needs O(interface).
     type: list
     elements: str
     required: true
@@ -58,20 +60,22 @@ options:
     default: 0.3
 notes:
   - Needs root, or the capability C(CAP_NET_RAW).
+  - To ask for IPv6 addresses the NIC needs one of its own, which may be its link-local one. ARP does without.
 seealso:
   - module: dsr.layer2.dsr_probe
 """
 
 EXAMPLES = r"""
-- name: Ask who answers ARP for the VIP
+- name: Ask who answers for the VIP
   dsr.layer2.dsr_neighbour_info:
     addresses:
       - 192.0.2.100
+      - 2001:db8::100
   register: neighbours
 
 - name: Nobody but the load balancer may answer
   ansible.builtin.assert:
-    that: neighbours.answers[0].macs == ['52:54:00:00:00:02']
+    that: neighbours.answers | map(attribute='macs') | unique == [['52:54:00:00:00:02']]
 
 - name: On the load balancer, look for backends that answer for its VIPs
   dsr.layer2.dsr_neighbour_info:

@@ -34,7 +34,7 @@ attributes:
 options:
   address:
     description:
-      - The VIP, an IPv4 address. IPv6 is refused so far.
+      - The VIP, an IPv4 or IPv6 address.
     type: str
     required: true
   port:
@@ -74,8 +74,9 @@ options:
   lb_mac:
     description:
       - The MAC of the load balancer. Replies from it are not direct.
-      - By default the one that answers ARP for O(address), or for the gateway of the route to it, asked anew. If none
-        answers, the kernel's neighbour entry. If several answer, it is not known, and nothing counts as direct.
+      - By default the one that answers ARP (for IPv6, neighbour solicitations) for O(address), or for the gateway of
+        the route to it, asked anew. If none answers, the kernel's neighbour entry. If several answer, it is not known,
+        and nothing counts as direct.
     type: str
   through:
     description:
@@ -165,8 +166,9 @@ lb_mac:
   sample: "52:54:00:00:00:02"
 arp_macs:
   description:
-    - Every MAC that answered ARP for the VIP, or for the gateway of the route to it. More than one means that ARP is
-      not suppressed on a backend. Not asked for an address that this host holds itself.
+    - Every MAC that answered ARP, or for IPv6 neighbour solicitations, for the VIP, or for the gateway of the route to
+      it. More than one means that ARP is not suppressed on a backend, or that a backend holds an IPv6 VIP on its NIC.
+      Not asked for an address that this host holds itself.
   returned: when packets were sent
   type: list
   elements: str

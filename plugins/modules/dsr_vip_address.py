@@ -10,9 +10,12 @@ module: dsr_vip_address
 short_description: Virtual IPs on a NIC of a Layer 2 DSR load balancer, now and after a boot
 version_added: 0.1.0
 description:
-  - Puts the virtual IPs (VIPs) of a load balancer on the NIC that clients reach it by, so that it answers ARP for
-    them. The VIP modules do not; see M(dsr.layer2.nft_dsr_vips).
+  - Puts the virtual IPs (VIPs) of a load balancer on the NIC that clients reach it by, so that it answers ARP, or for
+    IPv6 neighbour solicitations, for them. The VIP modules do not; see M(dsr.layer2.nft_dsr_vips).
   - What runs and what a boot would bring back are both compared with what is asked for, and both repaired.
+  - An IPv6 VIP is held with a preferred lifetime of 0 (C(deprecated)). It is answered for as any other address, but the
+    host never chooses it as its own when it speaks to somebody, which by the rules of IPv6 it often would; the answers
+    to that would go to a backend. One that is there without that is set again.
   - Do not use it where something else moves the addresses between hosts, such as keepalived.
 author:
   - dsr.layer2 authors (@dsr-layer2)
@@ -76,13 +79,17 @@ options:
     default: /etc/netplan/99-dsr.yaml
   check_duplicate:
     description:
-      - Before an IPv4 address is added, ask by ARP whether another host has it. An answer is an error that names the
-        MAC address, and nothing is changed.
-      - It takes a second, and only when an address is added.
+      - Before an address is added, ask by ARP, or for IPv6 by neighbour solicitations, whether another host has it. An
+        answer is an error that names the MAC address, and nothing is changed.
+      - It takes a second for each family, and only when an address is added.
+      - The kernel's own duplicate address detection of IPv6 is left out at run time, so that the address serves at
+        once. At boot it is up to what brings the address back.
     type: bool
     default: true
   announce:
-    description: Send gratuitous ARP for IPv4 addresses that were added, so that neighbours forget who had them before.
+    description:
+      - Send gratuitous ARP, or for IPv6 unsolicited neighbour advertisements, for addresses that were added, so that
+        neighbours forget who had them before.
     type: bool
     default: true
 notes:
@@ -101,7 +108,7 @@ EXAMPLES = r"""
     interface: eth0
     addresses:
       - 192.0.2.100
-      - 192.0.2.101
+      - 2001:db8::100
 
 - name: Answer for this one, and none of those that were there before
   dsr.layer2.dsr_vip_address:

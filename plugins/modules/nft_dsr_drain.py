@@ -10,7 +10,8 @@ module: nft_dsr_drain
 short_description: Drain a backend of a Layer 2 DSR load balancer, or restore it
 version_added: 0.1.0
 description:
-  - A drained backend keeps the flows that it has and gets no new ones.
+  - A drained backend keeps the flows that it has and gets no new ones, also none from clients that are to stay with it
+    (see O(dsr.layer2.nft_dsr_vip#module:persistence_timeout)).
   - Draining is an operator's override. It is kept in C(/etc/nft-dsr/overrides.json), wins over the configured state
     V(up), and survives runs of M(dsr.layer2.nft_dsr_vips) and reboots until it is restored.
 author:
@@ -23,7 +24,7 @@ requirements:
   - nftables 1.0.2 or later and iproute2 on the load balancer
 options:
   backend:
-    description: The backend's address or name.
+    description: The backend's address, IPv4 or IPv6, or its name.
     type: str
     required: true
   vip:

@@ -37,7 +37,7 @@ options:
     default: present
   address:
     description:
-      - The IPv4 address that clients send to, without a prefix length.
+      - The IPv4 or IPv6 address that clients send to, without a prefix length.
       - Required with O(state=present).
     type: str
   interface:
@@ -50,11 +50,15 @@ options:
       - The NIC that reaches the backends.
       - Defaults to the one with an on-link route to all of them; none or more than one is an error, as Layer 2 DSR
         needs one broadcast domain.
+      - Required with backends that have link-local IPv6 addresses.
     type: str
   protocol:
-    description: The protocol of the VIP's packets.
+    description:
+      - The protocol of the VIP's packets.
+      - V(any) takes every IP protocol but ICMP, and has no ports; O(ports) and O(scheduler=connection_hash) are refused
+        with it. It may stand beside VIPs of the same address with other protocols and takes what they leave.
     type: str
-    choices: [tcp, udp]
+    choices: [tcp, udp, sctp, any]
     default: tcp
   ports:
     description:
@@ -65,56 +69,141 @@ options:
   scheduler:
     description:
       - How new flows are spread.
-      - V(source_hash) chooses by the client's address, V(connection_hash) by its address and port. Both need no
-        state, and two load balancers choose alike.
-      - V(round_robin) gives each backend its turn, V(weighted_round_robin) as many turns as its weight says. Both
-        track flows in the kernel, so that a flow stays on its backend.
+      - V(source_hash) chooses by the client's address, V(connection_hash) by its address and port. Both need no state,
+        and two load balancers choose alike.
+      - V(round_robin) gives each backend its turn, V(weighted_round_robin) as many turns as its weight says. Both track
+        flows in the kernel, so that a flow stays on its backend.
     type: str
     choices: [source_hash, connection_hash, round_robin, weighted_round_robin]
     default: source_hash
+  persistence_timeout:
+    description:
+      - For how many seconds after its last packet a client stays with its backend, at most a week (604800).
+      - Flows are tracked then, whatever the scheduler; it chooses for clients that are not remembered. A client is its
+        address, on all ports of the VIP.
+      - A backend that drains or is not available gets no new flows from its clients either; they move to another one
+        and stay there.
+      - V(0) remembers nobody.
+    type: int
+    default: 0
+  flow_table:
+    description:
+      - How flows are tracked.
+      - With a hash scheduler without O(persistence_timeout) it takes effect while a backend drains.
+    type: dict
+    suboptions:
+      size:
+        description:
+          - How many flows are tracked, 1 to 16777216; 1048576 by default. O(persistence_timeout) remembers as many
+            clients.
+          - Flows that find the table full are sent by the hash of their addresses and ports, and are whole all the
+            same.
+          - A change keeps the flows where the kernel can resize a table. One that cannot makes it anew and forgets what
+            it held; connections that live then go by the hash, which sends some of them elsewhere.
+        type: int
+      timeouts:
+        description:
+          - For how many seconds a flow is remembered after its last packet, at most a week (604800).
+          - A life time that the protocol of the VIP does not know is refused.
+          - A change takes effect with the next packet of a flow.
+        type: dict
+        suboptions:
+          syn:
+            description:
+              - Of a TCP or SCTP connection that has not gone beyond its first packet; 60 by default.
+            type: int
+          established:
+            description:
+              - Of a TCP or SCTP connection; 900 by default.
+            type: int
+          closing:
+            description:
+              - Of a TCP or SCTP connection after a packet that ends it; 60 by default. What is half closed lives as
+                long as packets come.
+            type: int
+          udp:
+            description:
+              - Of a flow of UDP, or of a client with O(protocol=any); 120 by default.
+            type: int
   backends:
     description:
       - The whole pool of the VIP.
-      - Required with O(state=present), with at least one backend.
+      - Required with O(state=present), with at least one that is no backup.
     type: list
     elements: dict
     suboptions:
       address:
-        description: The backend's own IPv4 address, on the load balancer's segment.
+        description:
+          - The backend's own address, on the load balancer's segment, of the same family as the VIP.
         type: str
         required: true
       name:
-        description: A name for people; it can be used to drain the backend.
+        description:
+          - A name for people; it can be used to drain the backend.
         type: str
       mac:
         description:
           - The backend's MAC address, pinned.
-          - Left out, it is asked for by ARP at every run.
+          - Left out, it is asked for at every run, by ARP or by neighbour solicitation.
         type: str
       weight:
         description:
-          - The backend's share of new flows beside the others', 0 to 65535.
-          - V(0) drains the backend, as O(backends[].state=drain) does. With a hash scheduler the backend then keeps
-            the slots of weight 1, so V(0) is refused where the weights differ.
+          - The backend's share of new flows beside the others', 0 to 65535. Backups have shares beside each other.
+          - V(0) drains the backend, as O(backends[].state=drain) does. With a hash scheduler the backend then keeps the
+            slots of weight 1, so V(0) is refused where the weights differ.
           - V(round_robin) knows V(0) and V(1) only.
         type: int
         default: 1
       state:
         description:
           - V(up) gets new flows.
-          - V(drain) keeps the flows that it has and gets no new ones. With a hash scheduler, flows are tracked while
-            a backend drains.
+          - V(drain) keeps the flows that it has and gets no new ones. With a hash scheduler, flows are tracked while a
+            backend drains.
           - V(down) gets no packet any more; its flows move to others at once.
         type: str
         choices: [up, drain, down]
         default: up
+      backup:
+        description:
+          - Whether the backend serves only while no other one of the pool can take new flows.
+          - Adding a backup moves no flow. Backends that drain keep theirs while backups serve.
+        type: bool
+        default: false
   require_mac:
     description:
       - Whether a backend whose MAC address is not known fails the whole call.
-      - With V(false) such a backend is left out of service with a warning, and comes in with a later run that finds
-        it.
+      - With V(false) such a backend is left out of service with a warning, and comes in with a later run that finds it.
     type: bool
     default: true
+  on_empty:
+    description:
+      - What packets get when no backend is left.
+      - V(drop) drops them. V(reject) refuses them, TCP by a reset and other protocols by a port unreachable. V(local)
+        leaves them to the load balancer's own stack, which may have a page that says sorry.
+    type: str
+    choices: [drop, reject, local]
+    default: drop
+  allow_sources:
+    description:
+      - Networks and addresses of clients that may come; the packets of all others are dropped, also those of flows that
+        live.
+      - Left out, everybody may come. An empty list is refused, as are networks of the other IP version. At most 4096.
+    type: list
+    elements: str
+  deny_sources:
+    description:
+      - Networks and addresses of clients whose packets are dropped, also those that O(allow_sources) has.
+      - Networks of the other IP version are refused. At most 4096.
+    type: list
+    elements: str
+  new_flows_per_source:
+    description:
+      - How many new flows a client may begin, such as V(100/second), V(500/minute), V(1000/hour) or V(5000/day), 1 to
+        1000000; those above it are dropped. As many may come at once.
+      - Counted are the packets that begin TCP and SCTP connections, and other flows where they are tracked. With
+        O(protocol=udp) or O(protocol=any), a hash scheduler and no O(persistence_timeout) nobody knows which packet
+        begins a flow, so it is refused there.
+    type: str
 seealso:
   - module: dsr.layer2.nft_dsr_vips
   - module: dsr.layer2.nft_dsr_vip_info
@@ -151,6 +240,29 @@ EXAMPLES = r"""
   check_mode: true
   diff: true
 
+- name: A web service in IPv6 with a backup, for clients of some networks
+  dsr.layer2.nft_dsr_vip:
+    name: web6
+    address: 2001:db8::100
+    ports: ["80", "443"]
+    persistence_timeout: 600
+    allow_sources: [2001:db8::/32]
+    new_flows_per_source: 100/second
+    on_empty: reject
+    backends:
+      - address: 2001:db8::21
+      - address: 2001:db8::22
+      - address: 2001:db8::29
+        backup: true
+
+- name: Whatever else comes to the address goes to one place
+  dsr.layer2.nft_dsr_vip:
+    name: rest
+    address: 192.0.2.100
+    protocol: any
+    backends:
+      - address: 192.0.2.29
+
 - name: The VIP is served no longer
   dsr.layer2.nft_dsr_vip:
     name: web
@@ -170,13 +282,25 @@ vip:
     protocol: tcp
     ports: ["80", "443"]
     scheduler: weighted_round_robin
-    require_mac: true
+    persistence_timeout: 0
+    flow_table:
+      size: 1048576
+      timeouts:
+        syn: 60
+        established: 900
+        closing: 60
     backends:
       - address: 192.0.2.21
         name: web1
         mac: "02:00:00:00:00:21"
         weight: 3
         state: up
+        backup: false
+    require_mac: true
+    on_empty: drop
+    allow_sources: null
+    deny_sources: null
+    new_flows_per_source: null
 ruleset:
   description: The nftables text of the whole table; empty when no VIP is left.
   returned: success

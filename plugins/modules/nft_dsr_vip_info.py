@@ -45,7 +45,9 @@ present:
   returned: success
   type: bool
 vips:
-  description: The VIPs, each with the options of M(dsr.layer2.nft_dsr_vip) and the keys below.
+  description:
+    - The VIPs, each with the options of M(dsr.layer2.nft_dsr_vip), defaults filled in, and the keys below. Options that
+      are not in use are V(null).
   returned: success
   type: list
   elements: dict
@@ -74,6 +76,16 @@ vips:
       returned: success
       type: list
       elements: dict
+      sample:
+        - address: 192.0.2.21
+          name: web1
+          mac: "02:00:00:00:00:21"
+          weight: 1
+          state: up
+          backup: false
+          packets: 1200
+          bytes: 96000
+          flows: 0
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -5,24 +5,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Optional
 
 from lab import Lab
 from lab.running import Running
+from lab.standard import beside
 
 WEB, OTHER = "10.77.0.100", "10.77.0.101"
 LINES, HTTP, UDP = 7000, 80, 5300
+WEB6, OTHER6 = beside(WEB), beside(OTHER)
 ADDRESSES = {"b1": "10.77.0.21", "b2": "10.77.0.22", "b3": "10.77.0.23"}
+ADDRESSES6 = {name: beside(address) for name, address in ADDRESSES.items()}
+# A client that only crafted packets come from: no host of the lab answers for it.
+NOBODY = {4: "10.77.0.11", 6: "fd00:77::11"}
 HASHED = ("source_hash", "connection_hash")
 TURNS = ("round_robin", "weighted_round_robin")
 TCP_AND_UDP = [("tcp", LINES), ("udp", UDP)]
 
 
-def pool(**changes: Any) -> list[dict[str, Any]]:
+def pool(version: int = 4, **changes: Any) -> list[dict[str, Any]]:
     """The three backends; ``b1={...}`` changes one, ``b1=None`` leaves it out."""
     return [
         {"name": name, "address": address, **(changes.get(name) or {})}
-        for name, address in ADDRESSES.items()
+        for name, address in (ADDRESSES if version == 4 else ADDRESSES6).items()
         if changes.get(name, {}) is not None
     ]
 
@@ -33,24 +38,33 @@ class Balancer:
     def __init__(self, lab: Lab, module: Any) -> None:
         self.lab = lab
         self.module = module
+        self.version = 4  # of the VIP that is served
+        self.protocol = "tcp"
+
+    @property
+    def address(self) -> str:
+        return WEB if self.version == 4 else WEB6
 
     def serve(
         self,
         scheduler: str,
         protocol: str = "tcp",
-        ports: tuple[int, ...] = (HTTP, LINES),
+        ports: Optional[tuple[int, ...]] = (HTTP, LINES),
         backends: Any = None,
         others: Any = (),
+        version: int = 4,
         **options: Any,
     ) -> dict[str, Any]:
         """Serve one VIP (and ``others``), and make sure that the next run finds nothing to do."""
+        self.version = version
+        self.protocol = protocol
         vip = {
             "name": "web",
-            "address": WEB,
+            "address": self.address,
             "protocol": protocol,
-            "ports": [str(port) for port in ports],
+            "ports": None if ports is None else [str(port) for port in ports],
             "scheduler": scheduler,
-            "backends": pool() if backends is None else backends,
+            "backends": pool(version) if backends is None else backends,
             **options,
         }
         arguments = {"vips": [vip, *others], "purge": True}
@@ -70,29 +84,75 @@ class Balancer:
 
     def connect(self, port: int = HTTP, count: int = 300, *arguments: object, protocol: str = "tcp") -> dict[str, Any]:
         return self.lab.traffic(
-            "client", "connect", WEB, port, "--count", count, "--concurrency", 5, "--protocol", protocol, *arguments
+            "client",
+            "connect",
+            self.address,
+            port,
+            "--count",
+            count,
+            "--concurrency",
+            5,
+            "--protocol",
+            protocol,
+            *arguments,
         )
 
     def hold(
-        self, count: int = 40, port: int = LINES, protocol: str = "tcp", *arguments: object, address: str = WEB
+        self,
+        count: int = 40,
+        port: int = LINES,
+        protocol: str = "tcp",
+        *arguments: object,
+        address: Optional[str] = None,
     ) -> Running:
         """Connections that are kept open and busy until ``stop()``."""
         return self.lab.start_traffic(
-            "client", "hold", address, port, "--count", count, "--interval", 0.02, "--protocol", protocol, *arguments
+            "client",
+            "hold",
+            address or self.address,
+            port,
+            "--count",
+            count,
+            "--interval",
+            0.02,
+            "--protocol",
+            protocol,
+            *arguments,
         )
 
     def frames_to(self, *arguments: object) -> Running:
         """Count the frames that the load balancer sends out, until ``stop()``."""
         return self.lab.start_traffic("lb", "capture", "eth0", "--direction", "out", *arguments)
 
-    def send(self, flags: str, source_port: int, count: int = 1, **options: Any) -> None:
-        """Send crafted frames as the client, to the load balancer."""
-        more = [word for key, value in options.items() for word in (f"--{key.replace('_', '-')}", value)]
-        self.lab.traffic(
-            "client", "send", "eth0", "--to-mac", self.lab.hosts["lb"].mac, "--source", "10.77.0.11",
-            "--destination", WEB, "--port", LINES, "--source-ports", source_port, "--flags", flags,
-            "--count", count, *more,
-        )  # fmt: skip
+    def send(self, flags: str = "S", source_port: int = 41000, count: int = 1, **options: Any) -> None:
+        """Send crafted frames to the load balancer, by default as a client that no host of the lab is."""
+        given = {
+            "source": NOBODY[self.version],
+            "destination": self.address,
+            "port": LINES,
+            "source_ports": source_port,
+            "protocol": self.protocol,
+            "flags": flags,
+            "count": count,
+            **options,
+        }
+        words = [word for key, value in given.items() if value is not None for word in (_option(key), value)]
+        self.lab.traffic("client", "send", "eth0", "--to-mac", self.lab.hosts["lb"].mac, *words)
+
+    def where(self, expected: int = 1, **options: Any) -> str:
+        """To which backend crafted frames go, that is all ``expected`` of them; '' when none is sent on."""
+        capture = self.frames_to("--destination", self.address, "--source", options.get("source", NOBODY[self.version]))
+        self.send(**options)
+        macs = capture.stop()["by_destination"]
+        if not macs:
+            return ""
+        names = {host.mac: name for name, host in self.lab.hosts.items()}
+        assert len(macs) == 1 and next(iter(macs.values()))["frames"] == expected, (options, macs)
+        return names[next(iter(macs))]
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def clean(held: dict[str, Any]) -> None:

@@ -14,11 +14,11 @@ from typing import Any, Callable
 
 import pytest
 from lab import Lab
-from lab.standard import build
+from lab.standard import ADDRESSES6, VIPS6, build
 
 from ansible_collections.dsr.layer2.plugins.module_utils.loopback import arp
 
-VIP, OTHER, VIP6 = "10.77.0.100", "10.77.0.101", "fd00::100"
+VIP, OTHER, VIP6 = "10.77.0.100", "10.77.0.101", VIPS6[0]
 SYSCTL, NETPLAN = "/etc/sysctl.d/99-dsr.conf", "/etc/netplan/99-dsr.yaml"
 UNIT = "/etc/systemd/system/nft-dsr-addresses.service"
 B1_MAC, LB_MAC = "02:d5:00:00:00:15", "02:d5:00:00:00:02"
@@ -84,13 +84,21 @@ class Hosts:
         return dict(self.module.ok("b1", "dsr_backend_loopback_info", {"vips": list(vips)}))
 
     def held(self, host: str, link: str) -> list[str]:
+        """The addresses that a host may use; those of IPv6 take a moment."""
         rows = json.loads(self.lab.run(host, ["ip", "-json", "address", "show", "dev", link]).stdout)
         return [
             f"{entry['local']}/{entry['prefixlen']}"
             for row in rows
             for entry in row.get("addr_info", ())
             if entry["local"] not in ("127.0.0.1", "::1") and not entry["local"].startswith("fe80")
+            if not entry.get("tentative")
         ]
+
+    def states(self, host: str, address: str) -> set[str]:
+        """What the kernel says of an IPv6 address that a host holds."""
+        rows = json.loads(self.lab.run(host, ["ip", "-json", "-6", "address", "show", "to", address]).stdout)
+        (entry,) = (entry for row in rows for entry in row.get("addr_info", ()) if entry)
+        return {name for name, value in entry.items() if value is True}
 
     def arp(self, host: str = "b1", interface: str = "all") -> tuple[int, int]:
         names = [f"net.ipv4.conf.{interface}.{name}" for name in ("arp_ignore", "arp_announce")]
@@ -202,17 +210,20 @@ DRIFTS = [
     f"rm {SYSCTL} {NETPLAN}",
     f"chmod 644 {NETPLAN}; sed -i s/=.1/=0/ {SYSCTL}; sysctl -qw net.ipv4.conf.all.arp_announce=0",
     f"rm {RENDERED} /var/lib/nft-dsr/loopback.json; sed -i s/100/109/ {NETPLAN}",
+    f"ip address delete {VIP6}/128 dev lo",
+    f"ip address change {VIP6}/128 dev lo preferred_lft forever",
+    f"sed -i '/lifetime/d; s,/128\":,/128\",' {NETPLAN}",
 ]
 
 
 def test_drift_is_seen_and_repaired(hosts: Hosts) -> None:
-    hosts.backend(VIP)
+    hosts.backend(VIP, VIP6)
     wanted = hosts.snapshot()
     for drift in DRIFTS:
         hosts.lab.run("b1", ["sh", "-c", drift])
         assert hosts.snapshot() != wanted, drift
-        assert hosts.module.ok("b1", "dsr_backend_loopback", {"vips": [VIP]}, check=True)["changed"], drift
-        hosts.backend(VIP, purge=True)
+        assert hosts.module.ok("b1", "dsr_backend_loopback", {"vips": [VIP, VIP6]}, check=True)["changed"], drift
+        hosts.backend(VIP, VIP6, purge=True)
         assert hosts.snapshot() == wanted, drift
 
 
@@ -224,6 +235,29 @@ def test_purge_leaves_addresses_of_others(hosts: Hosts) -> None:
     hosts.backend(purge=True)
     assert hosts.held("b1", "lo") == ["10.99.0.1/32"]
     assert "127.0.0.1/8" in hosts.lab.run("b1", ["ip", "address", "show", "dev", "lo"]).stdout
+
+
+def test_a_backend_of_ipv6_alone_answers_nobody_and_leaves_arp_as_it_is(hosts: Hosts) -> None:
+    """No setting is needed for it, as the documentation says."""
+    done = hosts.backend(VIP6)
+    assert done["files"] == [NETPLAN] and hosts.arp() == (0, 0)
+    assert not hosts.lab.exists("b1", SYSCTL)
+    arguments = {"addresses": [VIP6, ADDRESSES6["b1"]], "interface": "eth0", "attempts": 1, "timeout": 0.3}
+    answers = hosts.module.ok("client", "dsr_neighbour_info", arguments)["answers"]
+    assert [answer["macs"] for answer in answers] == [[], [B1_MAC]]
+    assert hosts.info(VIP6)["problems"] == []
+    assert "deprecated" in hosts.states("b1", VIP6)
+    # The host does not speak in its name, not even to one whose address is like it.
+    assert f"src {ADDRESSES6['b1']} " in hosts.lab.run("b1", ["ip", "-6", "route", "get", "fd00:77::10"]).stdout
+
+
+def test_an_ipv6_vip_on_a_backends_nic_is_told_of(hosts: Hosts) -> None:
+    hosts.backend(VIP6, persist="none")
+    hosts.lab.ip("b1", f"address add {VIP6}/128 dev eth0 nodad")
+    problems = hosts.info(VIP6)["problems"]
+    assert any(f"answers neighbour solicitations for {VIP6} on eth0" in problem for problem in problems), problems
+    said = hosts.module.fails("b1", "dsr_backend_loopback", {"vips": [VIP6], "persist": "none"})
+    assert f"vips[0]: {VIP6} is on eth0 as well, which answers for it" in said
 
 
 def test_what_the_kernel_does_is_what_we_say(lab: Lab, lab_module: Any) -> None:
@@ -399,17 +433,36 @@ def boot_network(lab: Lab, host: str, settled: Callable[[], bool]) -> None:
 def test_a_boot_brings_back_the_vip_and_the_suppression(hosts: Hosts, persist: str) -> None:
     enabled = "/etc/systemd/system/multi-user.target.wants/systemd-networkd.service"
     hosts.lab.write("b1", enabled, "")
-    assert hosts.backend(VIP, persist=persist)["persist"] == persist
+    assert hosts.backend(VIP, VIP6, persist=persist)["persist"] == persist
     lab = hosts.lab
-    lab.ip("b1", f"address delete {VIP}/32 dev lo")
+    lab.ip("b1", f"address delete {VIP}/32 dev lo", f"address delete {VIP6}/128 dev lo")
     hosts.setting("all.arp_ignore", 0)
     hosts.setting("all.arp_announce", 0)
     lab.run("b1", ["/lib/systemd/systemd-sysctl", "--prefix=/net/ipv4/conf"])
     assert hosts.arp() == (1, 2)
     lab.run("b1", ["sh", "-c", "rm -rf /run/systemd/network; netplan generate"])
-    boot_network(lab, "b1", lambda: hosts.held("b1", "lo") == [f"{VIP}/32"])
-    assert not hosts.backend(VIP, persist=persist)["changed"]
+    boot_network(lab, "b1", lambda: hosts.held("b1", "lo") == [f"{VIP}/32", f"{VIP6}/128"])
+    assert not hosts.backend(VIP, VIP6, persist=persist)["changed"]
     assert "127.0.0.1/8" in lab.run("b1", ["ip", "address", "show", "dev", "lo"]).stdout
+
+
+@pytest.mark.parametrize("persist", ["netplan", "systemd"])
+def test_a_boot_brings_back_the_addresses_of_a_load_balancer(hosts: Hosts, persist: str) -> None:
+    """In IPv6, too, they are there and nothing that the host would speak in the name of."""
+    lab = hosts.lab
+    # (By its name: a NIC of the lab has no permanent MAC address to be known by.)
+    fixed = 'network: {ethernets: {eth0: {addresses: ["10.77.0.2/24", "fd00:77::2/64"]}}}\n'
+    lab.write("lb", "/etc/netplan/50-base.yaml", fixed, 0o600)
+    hosts.vip_address(VIP, VIP6, persist=persist)
+    lab.ip("lb", "address flush dev eth0")
+    lab.run("lb", ["sh", "-c", "rm -rf /run/systemd/network; netplan generate"])
+    vips = {f"{VIP}/32", f"{VIP6}/128"} if persist == "netplan" else set()
+    boot_network(lab, "lb", lambda: set(hosts.held("lb", "eth0")) == {"10.77.0.2/24", "fd00:77::2/64", *vips})
+    for line in re.findall(r"^ExecStart=(.*)$", lab.read("lb", UNIT) if persist == "systemd" else "", re.MULTILINE):
+        lab.run("lb", line.split())
+    assert "deprecated" in hosts.states("lb", VIP6)
+    assert f"src {ADDRESSES6['lb']} " in lab.run("lb", ["ip", "-6", "route", "get", "fd00:77::110"]).stdout
+    assert not hosts.vip_address(VIP, VIP6, persist=persist)["changed"]
 
 
 def test_networkd_starts_with_the_vip_there(hosts: Hosts) -> None:
@@ -455,18 +508,24 @@ def test_addresses_of_a_load_balancer(hosts: Hosts) -> None:
     rendered = "/run/systemd/network/10-netplan-uplink.network"
     before = lab.read("lb", rendered)
     lab.ip("client", f"neighbour add {VIP} lladdr 02:00:00:00:00:99 dev eth0 nud stale")
-    done = hosts.vip_address(VIP)
+    lab.ip("client", f"neighbour add {VIP6} lladdr 02:00:00:00:00:99 dev eth0 nud stale")
+    done = hosts.vip_address(VIP, VIP6)
     assert done["persist"] == "netplan"
-    assert hosts.held("lb", "eth0") == ["10.77.0.2/24", f"{VIP}/32"]
-    assert LB_MAC in lab.run("client", ["ip", "neighbour", "show", VIP]).stdout
-    after = lab.read("lb", rendered)
+    own = {"10.77.0.2/24", f"{ADDRESSES6['lb']}/64"}
+    assert set(hosts.held("lb", "eth0")) == {*own, f"{VIP}/32", f"{VIP6}/128"}
+    for vip in (VIP, VIP6):
+        assert LB_MAC in lab.run("client", ["ip", "neighbour", "show", vip]).stdout
+    after = lab.read("lb", rendered).replace(f"\n[Address]\nAddress={VIP6}/128\nPreferredLifetime=0\n", "")
     assert after.replace(f"Address={VIP}/32\n", "") == before
     assert hosts.ask(VIP) == {LB_MAC}
-    assert not hosts.vip_address(VIP)["changed"]
-    lab.ip("lb", f"address delete {VIP}/32 dev eth0")
-    assert hosts.vip_address(VIP)["changed"]
+    assert hosts.states("lb", VIP6) >= {"deprecated"} and not hosts.states("lb", VIP6) & {"tentative", "dadfailed"}
+    assert not hosts.vip_address(VIP, VIP6)["changed"]
+    for drift in (f"delete {VIP}/32 dev eth0", f"delete {VIP6}/128 dev eth0", f"change {VIP6}/128 dev eth0"):
+        lab.ip("lb", f"address {drift}")
+        assert hosts.vip_address(VIP, VIP6)["changed"], drift
+    assert not hosts.vip_address(VIP, VIP6)["changed"]
     hosts.vip_address(purge=True)
-    assert hosts.held("lb", "eth0") == ["10.77.0.2/24"]
+    assert set(hosts.held("lb", "eth0")) == own
     assert lab.read("lb", rendered) == before
     assert not lab.exists("lb", NETPLAN)
 
@@ -482,6 +541,17 @@ def test_an_address_that_a_backend_answers_for(hosts: Hosts) -> None:
     hosts.vip_address(OTHER, VIP)
 
 
+def test_an_ipv6_address_that_another_host_has(hosts: Hosts) -> None:
+    """A backend that has it on lo has not, and one that has it on its NIC has."""
+    hosts.lab.ip("b1", f"address add {VIP6}/128 dev lo", f"address add {VIP6}/128 dev eth0 nodad")
+    before = hosts.snapshot("lb")
+    message = hosts.module.fails("lb", "dsr_vip_address", {"addresses": [VIP, VIP6], "interface": "eth0"})
+    assert message.startswith(f"addresses[1]: {VIP6} is answered for by {B1_MAC}")
+    assert hosts.snapshot("lb") == before
+    hosts.lab.ip("b1", f"address delete {VIP6}/128 dev eth0")
+    hosts.vip_address(VIP, VIP6)
+
+
 LB_REFUSALS: list[tuple[str, dict[str, Any], str]] = [
     ("", {"addresses": ["10.77.0.2"]}, "addresses[0]: 10.77.0.2/24 is an address of this host itself"),
     ("", {"addresses": ["10.77.0.0"]}, "addresses[0]: 10.77.0.0 is the network address"),
@@ -490,6 +560,10 @@ LB_REFUSALS: list[tuple[str, dict[str, Any], str]] = [
     ("", {"addresses": [FREE], "interface": "lo"}, "interface: lo is no NIC"),
     ("", {"addresses": [FREE], "persist": "netplan"}, "netplan does not manage eth0"),
     ("", {"addresses": ["10.77.0.21"]}, f"10.77.0.21 is answered for by {B1_MAC}"),
+    ("", {"addresses": [ADDRESSES6["b1"]]}, f"{ADDRESSES6['b1']} is answered for by {B1_MAC}"),
+    ("", {"addresses": [ADDRESSES6["lb"]]}, f"{ADDRESSES6['lb']}/64 is an address of this host itself"),
+    ("", {"addresses": ["fe80::1"]}, "addresses[0]: fe80::1 is a link-local address"),
+    ("", {"addresses": ["::ffff:10.77.0.110"]}, "is an IPv4 address in IPv6 notation; write 10.77.0.110"),
     (f"echo x >{UNIT}", {"addresses": [FREE]}, f"{UNIT} was not written by this collection"),
 ]
 

@@ -161,7 +161,15 @@ CASES = [
     ),
     Case("negative weight", "vips[1].backends[1].weight: -1 is out of range; use 0 to 65535", backend(weight=-1)),
     Case("weight in words", "vips[1].backends[1].weight: 'heavy' is not a whole number; use", backend(weight="heavy")),
-    Case("unknown protocol", "vips[1].protocol: 'icmp' is not known; choose one of: tcp, udp", beside(protocol="icmp")),
+    Case(
+        "unknown protocol", "vips[1].protocol: 'icmp' is not known; choose one of: tcp, udp, s", beside(protocol="icmp")
+    ),
+    Case("any with ports", "vips[1].ports: protocol any has no ports; leave them out", beside(protocol="any")),
+    Case(
+        "any with connection_hash",
+        "vips[1].scheduler: connection_hash needs ports, and protocol any has none; use source_hash",
+        beside(protocol="any", ports=None, scheduler="connection_hash"),
+    ),
     Case(
         "unknown state", "vips[1].backends[1].state: 'off' is not known; choose one of: up, drain", backend(state="off")
     ),
@@ -211,6 +219,133 @@ CASES = [
         {**NEW, "address": WEB, "ports": ["80"]},
         "nft_dsr_vip",
     ),
+    Case(
+        "any beside any",
+        "vips[1].ports: 10.77.0.100 any (all ports) belongs to the VIP 'all' (vips[0]) already; give each its own",
+        {
+            "vips": [
+                {"name": name, "address": WEB, "protocol": "any", "backends": BACKENDS[:2]} for name in ("all", "shop")
+            ]
+        },
+    ),
+    # persistence and flow tables
+    *(
+        Case(f"persistence of {value!r}", f"vips[1].persistence_timeout: {error}", beside(persistence_timeout=value))
+        for value, error in (
+            (-1, "-1 is out of range; use 0 to 604800"),
+            (604801, "604801 is out of range; use 0 to 604800"),
+            ("5m", "'5m' is not a whole number; use 0 to 604800"),
+            (True, "True is not a whole number; use 0 to 604800"),
+        )
+    ),
+    *(
+        Case(f"flow table of {value!r}", f"vips[1].flow_table{error}", beside(flow_table=value))
+        for value, error in (
+            (1000, ": must be a dictionary of options, not 1000"),
+            ([], ": must be a dictionary of options, not []"),
+            ({"sise": 1}, ".sise: unknown option; there are: size, timeouts"),
+            ({"size": 0}, ".size: 0 is out of range; use 1 to 16777216"),
+            ({"size": 16777217}, ".size: 16777217 is out of range; use 1 to 16777216"),
+            ({"size": "1M; flush ruleset"}, ".size: '1M; flush ruleset' is not a whole number; use 1 to 16777216"),
+            ({"timeouts": 60}, ".timeouts: must be a dictionary of options, not 60"),
+            ({"timeouts": {"fin": 60}}, ".timeouts.fin: unknown option; there are: syn, established, closing, udp"),
+            ({"timeouts": {"syn": 0}}, ".timeouts.syn: 0 is out of range; use 1 to 604800"),
+            ({"timeouts": {"closing": "1m"}}, ".timeouts.closing: '1m' is not a whole number; use 1 to 604800"),
+            # without effect where they stand
+            ({"timeouts": {"udp": 60}}, ".timeouts.udp: has no effect with protocol tcp, whose life times are: syn, "),
+        )
+    ),
+    *(
+        Case(
+            f"{key} of {protocol}",
+            f"vips[1].flow_table.timeouts.{key}: has no effect with protocol {protocol}, whose life times are: ",
+            beside(protocol=protocol, ports=None, flow_table={"timeouts": {key: 60}}),
+        )
+        for protocol, key in (("udp", "syn"), ("udp", "established"), ("any", "closing"), ("sctp", "udp"))
+    ),
+    # backups
+    Case(
+        "a pool of backups",
+        "vips[1].backends: all of them are backups, of nobody; leave 'backup' out where it is not one",
+        beside(backends=[{**other, "backup": True} for other in BACKENDS]),
+    ),
+    Case("backup in words", "vips[1].backends[1].backup: 'maybe' is neither true nor false", backend(backup="maybe")),
+    Case(
+        "weights of backups with round_robin",
+        "vips[1].backends[1].weight: the scheduler round_robin knows no weights but 0 and 1, and 2 would have",
+        beside(scheduler="round_robin", backends=[BACKENDS[0], {**BACKENDS[1], "weight": 2, "backup": True}]),
+    ),
+    # when nobody is left
+    Case(
+        "unknown on_empty",
+        "vips[1].on_empty: 'accept; drop' is not known; choose one of: drop, reject, local",
+        beside(on_empty="accept; drop"),
+    ),
+    # who may come
+    Case(
+        "nobody may come",
+        "vips[1].allow_sources: the list is empty and would lock out everybody; leave it out to allow all",
+        beside(allow_sources=[]),
+    ),
+    *(
+        Case(f"{option} {value!r}", f"vips[1].{option}{error}", beside(**{option: value}))
+        for option in ("allow_sources", "deny_sources")
+        for value, error in (
+            ({"10.0.0.0/8": True}, ": {'10.0.0.0/8': True} is not a list of networks; write ['192.0.2.0/24']"),
+            (["everybody"], "[0]: 'everybody' is not a network; write it as '192.0.2.0/24'"),
+            (
+                ["10.0.0.0/8", "10.1.2.3/16"],
+                "[1]: 10.1.2.3/16 has bits set beyond its prefix length; write '10.1.0.0/16'",
+            ),
+            (["10.0.0.0/33"], "[0]: '10.0.0.0/33' is not a network; write it as '192.0.2.0/24'"),
+            (["10.0.0.1 }; flush ruleset"], "[0]: '10.0.0.1 }; flush ruleset' is not a network; write it as"),
+            # without effect where it stands
+            (["fd00::/8"], "[0]: fd00::/8 is IPv6 and the VIP is IPv4, so it would have no effect"),
+        )
+    ),
+    *(
+        Case(
+            f"{option} of the other family",
+            f"vips[1].{option}[0]: 10.0.0.0/8 is IPv4 and the VIP is IPv6, so it would have no effect",
+            beside(address="fd00::101", backends=[{"address": "fd00::21"}], **{option: ["10.0.0.0/8"]}),
+        )
+        for option in ("allow_sources", "deny_sources")
+    ),
+    Case(
+        "an IPv6 network with nft's syntax in its zone",
+        "vips[1].deny_sources[0]: 'fd00::%a }; flush ruleset; add set x y {/64' is not a network; write it as",
+        beside(
+            address="fd00::101",
+            backends=[{"address": "fd00::21"}],
+            deny_sources=["fd00::%a }; flush ruleset; add set x y {/64"],
+        ),
+    ),
+    Case(
+        "too many networks",
+        "vips[1].deny_sources: 4097 networks are too many; a VIP takes 4096",
+        beside(deny_sources=[f"10.{number >> 8}.{number & 255}.1" for number in range(4097)]),
+    ),
+    # how many new flows
+    *(
+        Case(f"rate {value!r}", f"vips[1].new_flows_per_source: {error}", beside(new_flows_per_source=value))
+        for value, error in (
+            ("100", "'100' is not a rate; write it as '100/second' (or minute, hour, day)"),
+            ("100/week", "'100/week' is not a rate; write it as '100/second'"),
+            ("9/second burst 5", "'9/second burst 5' is not a rate; write it as '100/second'"),
+            ("9/second; drop", "'9/second; drop' is not a rate; write it as '100/second'"),
+            ("0/second", "the rate 0 is out of range; use 1 to 1000000"),
+            ("1000001/day", "the rate 1000001 is out of range; use 1 to 1000000"),
+        )
+    ),
+    *(
+        # without effect where it stands
+        Case(
+            f"rate with {protocol} and {scheduler}",
+            f"vips[1].new_flows_per_source: {scheduler} tracks no flows, so with protocol {protocol} nobody knows",
+            beside(protocol=protocol, ports=None, scheduler=scheduler, new_flows_per_source="9/second"),
+        )
+        for protocol, scheduler in (("udp", "source_hash"), ("udp", "connection_hash"), ("any", "source_hash"))
+    ),
     # addresses
     Case("VIP without an address", "vips[1].address: is missing; a VIP needs its address", beside(address=None)),
     Case("VIP of no form", "vips[1].address: '10.77.0' is not an IP address; write it as", beside(address="10.77.0")),
@@ -245,14 +380,42 @@ CASES = [
         backend(address="10.77.0.2"),
     ),
     Case(
-        "IPv6 VIP",
-        "vips[1].address: fd00::101 is an IPv6 address; this version balances IPv4",
-        beside(address="fd00::101"),
+        "IPv4 VIP with an IPv6 backend",
+        "vips[1].backends[1].address: fd00::22 is IPv6 and the VIP is IPv4; give the backend's IPv4 address",
+        backend(address="fd00::22"),
     ),
     Case(
-        "IPv4 VIP with an IPv6 backend",
-        "vips[1].backends[1].address: fd00::22 is an IPv6 address; this version balances IPv4 only",
-        backend(address="fd00::22"),
+        "IPv6 VIP with an IPv4 backend",
+        "vips[1].backends[0].address: 10.77.0.21 is IPv4 and the VIP is IPv6; give the backend's IPv6 address",
+        beside(address="fd00::101"),
+    ),
+    *(
+        Case(f"VIP {address}", f"vips[1].address: {error}", beside(address=address))
+        for address, error in (
+            ("fd00::101/128", "'fd00::101/128' has a prefix length; give the address alone"),
+            ("fd00::101%eth0", "'fd00::101%eth0' has a zone; give the address alone, and its NIC in"),
+            ("::", ":: is the unspecified address; give a unicast address"),
+            ("::1", "::1 is a loopback address, which never leaves a host; give"),
+            ("ff02::1", "ff02::1 is a multicast address; give a unicast address"),
+            ("fe80::1", "fe80::1 is a link-local address, which backends cannot hold on lo; give another"),
+            ("::ffff:10.77.0.101", "::ffff:10.77.0.101 is a mapped IPv4 address; write it as '10.77.0.101'"),
+            ("fd00:77", "'fd00:77' is not an IP address; write it as"),
+        )
+    ),
+    Case(
+        "link-local backend without its NIC",
+        "vips[1].backends[0].address: fe80::21 is a link-local address; name its NIC in 'backend_interface'",
+        beside(address="fd00::101", backends=[{"address": "fe80::21"}]),
+    ),
+    Case(
+        "one IPv6 backend in two spellings",
+        "vips[1].backends[1].address: fd00::21 is a backend already (vips[1].backends[0]); for a larger share",
+        beside(address="fd00::101", backends=[{"address": "fd00::21"}, {"address": "FD00:0::0021"}]),
+    ),
+    Case(
+        "IPv6 backend off the segment",
+        "vips[1].backends[0].address: this host has no route to 2001:db8::21; L2 DSR needs one broadcast domain",
+        beside(address="fd00::101", backends=[{"address": "2001:db8::21"}]),
     ),
     Case(
         "loopback", "vips[1].address: 127.0.0.1 is a loopback address, which never leaves", beside(address="127.0.0.1")
@@ -346,13 +509,13 @@ CASES = [
     ),
     Case(
         "option of a later version",
-        "vips[1].persistence_timeout: unknown option; there are: name, address, interface,",
-        beside(persistence_timeout=60),
+        "vips[1].health_check: unknown option; there are: name, address, interface,",
+        beside(health_check={"type": "tcp"}),
     ),
     Case(
         "unknown option of a backend",
-        "vips[1].backends[1].backup: unknown option; there are: address, name, mac, weight, state",
-        backend(backup=True),
+        "vips[1].backends[1].colour: unknown option; there are: address, name, mac, weight, state, backup",
+        backend(colour="red"),
     ),
     Case("no backends", "vips[1].backends: is missing; list every backend of the VIP", beside(backends=None)),
     Case("empty pool", "vips[1].backends: the list is empty; a VIP needs at least one backend", beside(backends=[])),
@@ -416,7 +579,7 @@ CASES = [
     ),
     Case(
         "nft aborts",
-        "nft -n -j list tables netdev failed (ended by signal 6)",
+        "nft -n -j -t list ruleset netdev failed (ended by signal 6)",
         {"vips": [CHANGED]},
         spoilt=nft_is_broken,
     ),

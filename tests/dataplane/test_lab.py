@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -17,7 +18,19 @@ from typing import Callable
 
 import pytest
 from lab import Lab, LabError, unused_name
-from lab.standard import HTTP_PORTS, LINE_PORT, UDP_PORT, VIPS, backends_of
+from lab.standard import (
+    ADDRESSES,
+    ADDRESSES6,
+    HTTP_PORTS,
+    LINE_PORT,
+    UDP_PORT,
+    VIPS,
+    VIPS6,
+    backends_of,
+    build_routed,
+    hold_vips,
+    serve,
+)
 from lab.state import ROOT, LabState
 
 LAB = Path(__file__).resolve().parents[1] / "lab"
@@ -88,8 +101,9 @@ def test_hosts_have_names_macs_and_reach_each_other(lab: Lab) -> None:
         link = json.loads(lab.run(host, ["ip", "-json", "link", "show", "eth0"]).stdout)[0]
         assert link["address"] == lab.hosts[host].mac and "LOWER_UP" in link["flags"]
     for backend in backends_of(lab):
-        answer = lab.traffic("client", "connect", lab.hosts[backend].address, HTTP_PORTS[1])
-        assert answer["by_host"] == {backend: 1}
+        for address in (lab.hosts[backend].address, lab.hosts[backend].address6):
+            assert lab.traffic("client", "connect", address, HTTP_PORTS[1])["by_host"] == {backend: 1}
+    assert (lab.hosts["b3"].address, lab.hosts["b3"].address6) == ("10.77.0.23", "fd00:77::23")
 
 
 def test_a_host_is_pristine_and_alone(lab: Lab) -> None:
@@ -158,14 +172,44 @@ def test_nics_segments_and_cables(bare_lab: Lab) -> None:
     assert not reached("10.2.0.2") and "right" not in bare_lab.hosts
 
 
-def test_ipv6_is_usable_where_the_machine_has_it(bare_lab: Lab) -> None:
-    if not Path("/proc/net/if_inet6").exists():
-        pytest.skip("this machine has no IPv6")
-    bare_lab.add_host("left", "10.1.0.1", address6="fd00::1")
-    bare_lab.add_host("right", "10.1.0.2", address6="fd00::2")
-    with bare_lab.start_traffic("right", "serve", "--http", 80, "--udp", UDP_PORT):
-        assert bare_lab.traffic("left", "connect", "fd00::2", 80)["by_host"] == {"right": 1}
-        assert bare_lab.traffic("left", "connect", "fd00::2", UDP_PORT, "--protocol", "udp")["by_host"] == {"right": 1}
+def test_ipv6_addresses_are_there_at_once_and_no_host_takes_a_vip_for_its_own(lab: Lab) -> None:
+    for host, interface in (("lb", "eth0"), ("b1", "lo")):
+        held = json.loads(lab.run(host, ["ip", "-json", "-6", "address", "show", interface]).stdout)[0]["addr_info"]
+        vips = [entry for entry in held if entry["local"] in VIPS6]
+        assert len(vips) == len(VIPS6) and not any("tentative" in entry for entry in vips)
+    # The addresses begin with the same 119 bits, more than any other that the host has.
+    route = lab.run("lb", ["ip", "-6", "route", "get", "fd00:77::110"]).stdout
+    assert f"src {ADDRESSES6['lb']} " in route
+
+
+@pytest.mark.parametrize("vip", [VIPS[0], VIPS6[0]])
+def test_a_smaller_path_mtu_stalls_a_download_until_its_sender_is_told(bare_lab: Lab, vip: str) -> None:
+    build_routed(bare_lab, backends=1)
+    hold_vips(bare_lab)
+    serve(bare_lab)
+    family, errors = ("ip6", "icmpv6 type packet-too-big") if ":" in vip else ("ip", "icmp code frag-needed")
+    lb, b1 = (bare_lab.hosts[name].mac for name in ("lb", "b1"))
+    to_b1 = f"ether saddr set {lb} ether daddr set {b1} fwd to eth0"
+    rules = "table netdev by_hand { chain ingress { type filter hook ingress device eth0 priority 0; }; }\n"
+    rules += f"add rule netdev by_hand ingress {family} daddr {vip} tcp dport 80 {to_b1}\n"
+    bare_lab.run("lb", ["nft", "-f", "-"], input=rules)
+
+    def download(size: int) -> dict[str, int]:
+        result = bare_lab.traffic("client", "connect", vip, 80, "--path", f"/bytes/{size}", "--timeout", 4)
+        return {"ok": result["ok"], **result["errors"]}
+
+    assert download(1000) == {"ok": 1}
+    with bare_lab.start_traffic("lb", "capture", "eth0", "--quoted-source", vip, "--records", 1) as capture:
+        assert download(100_000) == {"ok": 0, "timeout": 1}
+        seen = capture.stop()
+    assert seen["by_source"].keys() == {bare_lab.hosts["router"].mac}
+    (record,) = seen["records"]
+    assert (record["mtu"], record["quoted_source_port"], record["destination"]) == (1400, 80, vip)
+    bare_lab.run(
+        "lb",
+        ["nft", "add", "rule", "netdev", "by_hand", "ingress", family, "daddr", vip, *errors.split(), *to_b1.split()],
+    )
+    assert download(100_000) == {"ok": 1}
 
 
 # -- nothing is left
@@ -354,6 +398,24 @@ def test_held_connections_live_where_nothing_changes(lab: Lab, by_hand: Callable
     assert result["lines"] >= 100 and sum(result["by_host"].values()) == 20 and len(result["by_host"]) == 3
 
 
+@pytest.mark.parametrize("protocol, port", [("tcp", LINE_PORT), ("udp", UDP_PORT)])
+@pytest.mark.parametrize("first, own", [(30000, ()), (31000, ("--source", ADDRESSES6["client"]))])
+def test_connections_of_ipv6_are_held(lab: Lab, protocol: str, port: int, first: int, own: tuple[str, ...]) -> None:
+    arguments = [ADDRESSES6["b1"], port, "--protocol", protocol, "--count", 5, "--interval", 0.02, *own]
+    with (
+        lab.start_traffic(
+            "b1", "capture", "eth0", "--protocol", protocol, "--direction", "in", "--records", 99
+        ) as seen,
+        lab.start_traffic("client", "hold", *arguments, "--source-ports", f"{first}-{first + 4}") as held,
+    ):
+        time.sleep(0.2)
+        result = held.stop()
+        ports = {frame["source_port"] for frame in seen.stop()["records"]}
+    assert (result["opened"], result["broken"], result["lost"], result["errors"]) == (5, 0, 0, {})
+    assert result["by_host"] == {"b1": 5} and result["lines"] >= 20
+    assert ports == set(range(first, first + 5))
+
+
 def test_datagrams_are_answered_from_the_vip_and_moves_are_seen(lab: Lab, by_hand: Callable[..., None]) -> None:
     by_hand("udp", UDP_PORT)
     answers = lab.traffic("client", "connect", VIPS[0], UDP_PORT, "--protocol", "udp", "--count", 30)
@@ -368,40 +430,148 @@ def test_datagrams_are_answered_from_the_vip_and_moves_are_seen(lab: Lab, by_han
     assert result["opened"] == 30 and 0 < result["moved"] < 30, result
 
 
-def test_crafted_frames_arrive_as_they_were_made(lab: Lab) -> None:
-    with lab.start_traffic(
-        "b1", "capture", "eth0", "--destination", VIPS[2], "--from-mac", lab.hosts["client"].mac, "--records", 99
-    ) as capture:
-        arguments = ["eth0", "--to-mac", lab.hosts["b1"].mac, "--destination", VIPS[2], "--port", 9]
-        sent = lab.traffic(
-            "client",
-            *["send", *arguments, "--source", "10.77.0.60", "--sources", 2, "--source-ports", "1000-1001"],
-            *["--flags", "S,FA", "--count", 8],
-        )
-        assert sent["sent"] == 8
-        lab.traffic(
-            "client",
-            *["send", *arguments, "--source", "10.77.0.60", "--protocol", "udp", "--size", 3000],
-            *["--fragment-size", 1400, "--count", 3],
-        )
-        result = capture.stop()
-    records = result["records"]
-    assert [(frame["source"], frame["source_port"], frame["flags"]) for frame in records[:8]] == [
-        (f"10.77.0.{host}", port, flags) for host in (60, 61) for port in (1000, 1001) for flags in ("S", "FA")
+@pytest.mark.parametrize("address", [ADDRESSES["b1"], ADDRESSES6["b1"]])
+def test_datagrams_of_any_size_go_and_are_answered_whole(lab: Lab, address: str) -> None:
+    def ask(*options: object) -> dict[str, object]:
+        return lab.traffic("client", "connect", address, UDP_PORT, "--protocol", "udp", "--count", 20, *options)
+
+    with lab.start_traffic("client", "capture", "eth0", "--source", address, "--fragments", "any") as capture:
+        assert ask("--size", 60_000, "--reply-size", 1)["ok"] == 20
+        assert capture.stop()["frames"] == 0
+    with lab.start_traffic("client", "capture", "eth0", "--destination", address, "--fragments", "any") as capture:
+        answers = ask("--size", 40, "--reply-size", 60_000)
+        assert (answers["ok"], answers["bytes"]) == (20, 20 * (60_000 + len("b1 ")))
+        assert capture.stop()["frames"] == 0
+    assert ask("--size", 60_000, "--concurrency", 5)["ok"] == 20
+
+
+def both_families(text: str) -> list[object]:
+    """The test of crafted frames in IPv4 and in IPv6."""
+    return [pytest.param("10.77.0.60", VIPS[2], id=f"{text}4"), pytest.param("fd00:77::60", VIPS6[2], id=f"{text}6")]
+
+
+def counters(lab: Lab, host: str, version: int) -> dict[str, int]:
+    """The kernel's counters of UDP, in the names of IPv4."""
+    lines = lab.read(host, "/proc/net/snmp6" if version == 6 else "/proc/net/snmp").splitlines()
+    if version == 6:
+        found = (line.split() for line in lines if line.startswith("Udp6"))
+        return {name[4:]: int(value) for name, value in found}
+    names, values = (line.split()[1:] for line in lines if line.startswith("Udp:"))
+    return dict(zip(names, map(int, values)))
+
+
+class Crafted:
+    """Frames sent from the client to b1, and what b1 saw of them."""
+
+    def __init__(self, lab: Lab, source: str, vip: str) -> None:
+        self._lab = lab
+        self._arguments = ["eth0", "--to-mac", lab.hosts["b1"].mac, "--source", source, "--destination", vip]
+        self._seen = ["eth0", "--from-mac", lab.hosts["client"].mac, "--destination", vip, "--records", 99]
+
+    def __call__(self, *options: object, filters: tuple[object, ...] = ()) -> list[dict[str, object]]:
+        with self._lab.start_traffic("b1", "capture", *self._seen, *filters) as capture:
+            self._lab.traffic("client", "send", *self._arguments, *options)
+            records: list[dict[str, object]] = capture.stop()["records"]
+        return records
+
+
+@pytest.fixture
+def crafted(lab: Lab, source: str, vip: str) -> Crafted:
+    return Crafted(lab, source, vip)
+
+
+@pytest.mark.parametrize("source, vip", both_families("tcp"))
+def test_crafted_segments_arrive_as_they_were_made(crafted: Crafted, source: str, vip: str) -> None:
+    options = ["--port", 9, "--sources", 2, "--source-ports", "1000-1001", "--flags", "S,FA", "--count", 8]
+    records = crafted(*options)
+    assert [(frame["source"], frame["source_port"], frame["flags"]) for frame in records] == [
+        (f"{source[:-2]}{host}", port, flags) for host in (60, 61) for port in (1000, 1001) for flags in ("S", "FA")
     ]
-    fragments = records[8:]
+
+
+@pytest.mark.parametrize("source, vip", both_families("fragments"))
+def test_crafted_fragments_come_in_the_order_asked_and_are_whole(
+    lab: Lab, crafted: Crafted, source: str, vip: str
+) -> None:
+    before = counters(lab, "b1", 6 if ":" in vip else 4)
+    options = ["--port", 9, "--protocol", "udp", "--size", 3000, "--fragment-size", 1400]
+    fragments = crafted(*options, "--count", 3)
     assert [(frame["fragment"], frame["more_fragments"]) for frame in fragments] == [
-        (0, True),
-        (1400, True),
-        (2800, False),
-    ]
+        (0, True), (1400, True), (2800, False),
+    ]  # fmt: skip
     assert len({frame["id"] for frame in fragments}) == 1
     assert [frame.get("port") for frame in fragments] == [9, None, None]
-    # Checksums: the kernel itself took the whole datagram and found nobody at port 9.
-    counters = lab.run("b1", ["cat", "/proc/net/snmp"]).stdout
-    udp = [line.split() for line in counters.splitlines() if line.startswith("Udp:")]
-    values = dict(zip(udp[0], udp[1]))
-    assert (values["InErrors"], values["InCsumErrors"]) == ("0", "0") and int(values["NoPorts"]) >= 1
+    turned = crafted(*options, "--count", 3, "--fragment-order", "2,0,1", "--id", 4711)
+    assert [(frame["id"], frame["fragment"]) for frame in turned] == [(4711, 2800), (4711, 0), (4711, 1400)]
+    later = crafted(*options, "--count", 3, "--fragment-order", "0,1,2", filters=("--fragments", "later"))
+    assert [frame["fragment"] for frame in later] == [1400, 2800]
+    # Checksums: the kernel itself took the whole datagrams and found nobody at port 9.
+    after = counters(lab, "b1", 6 if ":" in vip else 4)
+    grown = {name: after[name] - before[name] for name in ("NoPorts", "InErrors", "InCsumErrors")}
+    assert grown == {"NoPorts": 3, "InErrors": 0, "InCsumErrors": 0}
+
+
+@pytest.mark.parametrize("source, vip", both_families("sctp"))
+def test_crafted_chunks_and_other_protocols(crafted: Crafted, source: str, vip: str) -> None:
+    chunks = ["init", "data", "abort", "shutdown-complete"]
+    records = crafted("--port", 9, "--protocol", "sctp", "--chunks", ",".join(chunks), "--count", 4)
+    assert [(frame["protocol"], frame["chunk"], frame["port"]) for frame in records] == [
+        ("sctp", chunk, 9) for chunk in chunks
+    ]
+    (other,) = crafted("--protocol", 47, "--size", 100, filters=("--protocol", 47))
+    assert other["length"] == 14 + (40 if ":" in vip else 20) + 100
+
+
+@pytest.mark.parametrize("nobody", ["00:00:00:00:00:00", "01:00:5e:00:00:01"])
+def test_frames_that_no_switch_passes_on_are_put_on_the_cable(lab: Lab, nobody: str) -> None:
+    with lab.start_traffic("b1", "capture", "eth0", "--from-mac", nobody) as capture:
+        options = ["--to-mac", lab.hosts["b1"].mac, "--source-mac", nobody, "--source", "10.77.0.60"]
+        options += ["--destination", VIPS[2], "--port", 9]
+        lab.traffic("client", "send", "eth0", *options)
+        lab.traffic("switch", "send", lab.hosts["b1"].nics["eth0"].port, *options)
+        assert capture.stop()["frames"] == 1
+
+
+@pytest.mark.parametrize("source, vip", both_families("icmp"))
+def test_crafted_errors_quote_a_flow(lab: Lab, crafted: Crafted, source: str, vip: str) -> None:
+    version = 6 if ":" in vip else 4
+    kinds = {
+        4: {"frag-needed": (3, 4), "unreachable": (3, 1), "time-exceeded": (11, 0), "param-problem": (12, 0)},
+        6: {"packet-too-big": (2, 0), "unreachable": (1, 3), "time-exceeded": (3, 0), "param-problem": (4, 0)},
+    }[version]
+    flow = ["--quoted-source", vip, "--quoted-source-port", 80, "--quoted-destination", source]
+    flow += ["--quoted-destination-port", 4711]
+    wanted = ("--quoted-destination-port", 4711, "--quoted-source", vip)
+    for kind, (number, code) in kinds.items():
+        for protocol in ("tcp", "udp", "sctp"):
+            (frame,) = crafted("--icmp-error", kind, *flow, "--quoted-protocol", protocol, filters=wanted)
+            quoted = [frame[f"quoted_{name}"] for name in ("source", "destination", "protocol", "source_port")]
+            assert quoted == [vip, source, protocol, 80]
+            assert (frame["type"], frame["code"]) == (number, code)
+            assert frame.get("mtu") == (1400 if kind in ("frag-needed", "packet-too-big") else None)
+    (frame,) = crafted("--icmp-error", "unreachable", *flow, "--quoted-protocol", 47, "--code", 2)
+    assert (frame["quoted_protocol"], frame["code"]) == ("47", 2)
+
+
+def test_a_kernel_believes_crafted_errors(lab: Lab) -> None:
+    """That is, their checksums and quotations are right: a UDP socket of b1 hears that its peer is unreachable."""
+    script = """
+import select, socket, sys
+one = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
+one.bind((sys.argv[1], 5555))
+one.connect((sys.argv[2], 4711))
+print("READY", flush=True)
+select.select([one], [], [], 5)
+print(one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+"""
+    for vip, peer, code in ((VIPS[2], ADDRESSES["b2"], 3), (VIPS6[2], ADDRESSES6["b2"], 4)):
+        with lab.popen("b1", ["/usr/bin/python3", "-c", script, vip, peer]) as listener:
+            listener.wait_for("READY")
+            flow = ["--quoted-source", vip, "--quoted-source-port", 5555, "--quoted-destination", peer]
+            flow += ["--quoted-destination-port", 4711, "--quoted-protocol", "udp", "--code", code]
+            sent = ["eth0", "--to-mac", lab.hosts["b1"].mac, "--source", peer, "--destination", vip]
+            lab.traffic("client", "send", *sent, "--icmp-error", "unreachable", *flow)
+            assert listener.finish().stdout.split() == ["READY", str(errno.ECONNREFUSED)]
 
 
 def test_arp_is_answered_by_the_load_balancer_alone(lab: Lab) -> None:
@@ -412,9 +582,16 @@ def test_arp_is_answered_by_the_load_balancer_alone(lab: Lab) -> None:
         assert set(capture.stop()["by_source"]) == {lab.hosts["lb"].mac}
 
 
-def test_the_sender_is_bounded(lab: Lab) -> None:
+def test_the_sender_is_bounded_and_says_what_is_wrong(lab: Lab) -> None:
     arguments = ["client", "send", "eth0", "--to-mac", lab.hosts["b1"].mac, "--source", "10.77.0.60"]
     arguments += ["--destination", "10.77.0.21", "--port", "9"]
-    for beyond in (["--count", 10**9], ["--rate", 10**9], ["--flags", "X"]):
+    for beyond in (
+        ["--count", 10**9],
+        ["--rate", 10**9],
+        ["--flags", "X"],
+        ["--chunks", "x"],
+        ["--source", "fd00::1"],
+        ["--icmp-error", "unreachable"],
+    ):
         with pytest.raises(LabError, match="traffic: "):
             lab.traffic(*arguments, *beyond)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from lab import Lab
 from lab.modules import ModuleRunner
+from lab.standard import ADDRESSES, ADDRESSES6, VIPS6
 
 VIP, NOBODYS = "10.77.0.100", "10.77.0.199"
 HTTP, CLOSED, UDP = 80, 81, 5300
@@ -368,28 +369,142 @@ def test_a_mac_that_nobody_has(lab: Lab, lab_module: Any) -> None:
     assert totals(result) == (0, 4, 0, 0)
 
 
+# -- IPv6
+
+VIP6 = VIPS6[0]
+NOBODYS6 = "fd00:77::199"
+
+
+@pytest.fixture
+def balanced6(lab: Lab) -> str:
+    """The same by hand for IPv6; the VIP of it."""
+    text = rules(which="ip6 saddr != ::").replace(f"ip daddr {VIP}", f"ip6 daddr {VIP6}")
+    lab.run("lb", ["nft", "-f", "-"], input=text.replace("jhash ip saddr", "jhash @nh,128,64"))
+    return VIP6
+
+
+@pytest.mark.parametrize("protocol, port", [("tcp", HTTP), ("udp", UDP)])
+def test_direct_return_of_ipv6_is_proven(lab: Lab, lab_module: Any, balanced6: str, protocol: str, port: int) -> None:
+    lab.ip("client", "neighbour flush all")
+    result = lab_module.ok("client", "dsr_probe", ask(address=balanced6, protocol=protocol, port=port, connections=60))
+    assert totals(result) == (60, 0, 60, 0)
+    assert (result["address"], result["lb_mac"], result["arp_macs"]) == (balanced6, LB, [LB])
+    assert {entry["mac"] for entry in result["backends"]} == {B1, B2, B3}
+    assert all(0 < entry["rtt_ms"]["min"] < 2000 for entry in result["backends"])
+
+
+def test_an_answer_in_fragments_is_seen(lab: Lab, lab_module: Any, balanced6: str) -> None:
+    wish = "token reply 4000 "
+    for address in (VIP6, ADDRESSES6["b1"], ADDRESSES["b1"]):
+        asked = ask(address=address, protocol="udp", port=UDP, payload=wish, lb_mac=LB, connections=5)
+        assert totals(lab_module.ok("client", "dsr_probe", asked)) == (5, 0, 5, 0)
+
+
+@pytest.mark.parametrize("protocol, port", [("tcp", HTTP), ("udp", UDP)])
+def test_a_proxy_of_ipv6_is_found_out(lab: Lab, lab_module: Any, protocol: str, port: int) -> None:
+    with lab.start_traffic("lb", "serve", "--http", HTTP, "--udp", UDP):
+        result = fails_with(lab_module, "client", address=VIP6, protocol=protocol, port=port)
+    assert totals(result) == (30, 0, 0, 30)
+    assert f"[{VIP6}]:{port}/{protocol} were answered through the load balancer (MAC {LB})" in result["msg"]
+
+
+def test_a_backend_that_answers_for_an_ipv6_vip_is_found_out(lab: Lab, lab_module: Any, balanced6: str) -> None:
+    lab.ip("b3", f"address add {VIP6}/128 dev eth0 nodad")
+    try:
+        result = lab_module("client", "dsr_probe", ask(address=VIP6))
+    finally:
+        lab.ip("b3", f"address delete {VIP6}/128 dev eth0")
+    assert result["arp_macs"] == [LB, B3]
+    said = f"several hosts answer neighbour solicitations for {VIP6} ({LB}, {B3})"
+    assert said in result["msg"]
+    assert "one of them may be a backend that holds the VIP on its NIC and not on lo" in result["msg"]
+
+
+def test_ports_of_ipv6_that_nobody_listens_on(lab: Lab, lab_module: Any, balanced6: str) -> None:
+    result = lab_module("client", "dsr_probe", ask(address=balanced6, port=CLOSED, timeout=60.0, connections=9))
+    assert totals(result) == (0, 9, 0, 0)
+    assert "refused (TCP RST) by 02:d5:00:00:00:" in result["msg"]
+    asked = ask(address=balanced6, port=CLOSED, protocol="udp", connections=3, timeout=0.5)
+    result = lab_module("client", "dsr_probe", asked)
+    assert totals(result) == (0, 3, 0, 0)
+    assert "refused (ICMP unreachable: port) by 02:d5:00:00:00:" in result["msg"]
+
+
+def test_nobody_has_the_ipv6_address(lab: Lab, lab_module: Any) -> None:
+    result = lab_module("client", "dsr_probe", ask(address=NOBODYS6, timeout=0.4, connections=3))
+    assert totals(result) == (0, 3, 0, 0)
+    said = f"nobody answers neighbour solicitations for {NOBODYS6} on eth0; is that address on its NIC?"
+    assert said in result["msg"]
+    no_route = lab_module.fails("client", "dsr_probe", ask(address="2001:db8::1"))
+    assert "this host has no route to 2001:db8::1" in no_route
+
+
+@pytest.mark.parametrize("protocol, port", [("tcp", HTTP), ("udp", UDP)])
+@pytest.mark.parametrize("host", ["lb", "client"])
+def test_each_backend_answers_for_the_ipv6_vip(lab: Lab, lab_module: Any, host: str, protocol: str, port: int) -> None:
+    for mac in (B1, B2, B3):
+        asked = ask(address=VIP6, through=mac, protocol=protocol, port=port, connections=5)
+        result = lab_module.ok(host, "dsr_probe", asked)
+        assert totals(result) == (5, 0, 5, 0)
+        assert [(entry["mac"], entry["connections"]) for entry in result["backends"]] == [(mac, 5)]
+
+
+def test_it_sends_from_an_ipv6_address_that_is_no_vip(lab: Lab, lab_module: Any) -> None:
+    """From the host's own address, and from its link-local one where it has no other."""
+
+    def sources() -> set[str]:
+        watched = ["eth0", "--protocol", "tcp", "--destination", VIP6, "--records", 9]
+        with lab.start_traffic("b1", "capture", *watched) as capture:
+            lab_module.ok("lb", "dsr_probe", ask(address=VIP6, through=B1, connections=2))
+            return {frame["source"] for frame in capture.stop()["records"]}
+
+    assert sources() == {ADDRESSES6["lb"]}
+    lab.ip("lb", f"address delete {ADDRESSES6['lb']}/64 dev eth0")
+    try:
+        assert sources() == {"fe80::d5:ff:fe00:2"}
+    finally:
+        lab.ip("lb", f"address add {ADDRESSES6['lb']}/64 dev eth0 nodad")
+
+
+def test_a_backend_without_the_ipv6_vip(lab: Lab, lab_module: Any) -> None:
+    lab.ip("b2", f"address delete {VIP6}/128 dev lo")
+    try:
+        result = lab_module("lb", "dsr_probe", ask(address=VIP6, through=B2, connections=4, timeout=0.4))
+    finally:
+        lab.ip("b2", f"address add {VIP6}/128 dev lo")
+    assert totals(result) == (0, 4, 0, 0)
+    assert "4 without an answer within 0.4 s" in result["msg"]
+
+
+@pytest.mark.parametrize("host", ["lb", "b1"])
+def test_a_holder_of_the_ipv6_vip_is_no_client_of_it(lab: Lab, lab_module: Any, host: str) -> None:
+    assert f"address: this host holds {VIP6} itself" in lab_module.fails(host, "dsr_probe", ask(address=VIP6))
+
+
 # -- the filter in the kernel
 
 WATCH = """
 import json, socket, sys
 from ansible_collections.dsr.layer2.plugins.module_utils.common import bpf, iproute, packet, packet_socket
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 vip, port, other = json.load(sys.stdin)
-program = bpf.replies_from(IPv4Address(vip), packet.PROTOCOL_TCP, port)
+program = bpf.replies_from(ip_address(vip), packet.PROTOCOL_TCP, port)
 link = packet_socket.ethernet_link(iproute.Iproute(), "eth0")
 channel = packet_socket.PacketSocket(link, packet_socket.ALL_PROTOCOLS, program)
 for target in (other, port, other):
     socket.create_connection((vip, target), 2).close()
 seen = []
 for frame, _when in channel.frames():
-    ip = packet.IPv4.parse(packet.Ethernet.parse(frame).payload)
+    kind = packet.IPv6 if ":" in vip else packet.IPv4
+    ip = kind.parse(packet.Ethernet.parse(frame).payload)
     seen.append([str(ip.source), ip.protocol, packet.Tcp.parse(ip.payload).source_port])
 print(json.dumps(seen))
 """
 
 
-def test_the_kernel_lets_through_what_was_asked_for_alone(lab: Lab, module_runner: ModuleRunner) -> None:
+@pytest.mark.parametrize("address", [VIP, ADDRESSES6["b1"]])
+def test_the_kernel_lets_through_what_was_asked_for_alone(lab: Lab, module_runner: ModuleRunner, address: str) -> None:
     python = ["/usr/bin/env", f"PYTHONPATH={module_runner.folder}", "PYTHONDONTWRITEBYTECODE=1", "/usr/bin/python3"]
-    seen = lab.run("client", [*python, "-c", WATCH], input=json.dumps([VIP, HTTP, 8080])).json()
+    seen = lab.run("client", [*python, "-c", WATCH], input=json.dumps([address, HTTP, 8080])).json()
     assert seen, "the SYN-ACK at least"
-    assert {tuple(entry) for entry in seen} == {(VIP, 6, HTTP)}
+    assert {tuple(entry) for entry in seen} == {(address, 6, HTTP)}

@@ -22,7 +22,7 @@ from .state import LabState
 REPOSITORY = Path(__file__).resolve().parents[2]
 LAN = "lan"  # the segment where hosts are put unless told otherwise
 _SWITCH = "switch"
-_TRAFFIC = ["/usr/bin/python3", "-I", str(Path(__file__).resolve().with_name("traffic.py"))]
+_TRAFFIC = ["/usr/bin/python3", "-I", str(Path(__file__).resolve().with_name("traffic"))]
 
 
 @dataclass
@@ -52,6 +52,12 @@ class Host:
     def address(self) -> str:
         """The first address of the first NIC, without prefix length."""
         return next(iter(self.nics.values())).addresses[0].partition("/")[0]
+
+    @property
+    def address6(self) -> str:
+        """The first IPv6 address of the first NIC, without prefix length."""
+        held = next(iter(self.nics.values())).addresses
+        return next(address for address in held if ":" in address).partition("/")[0]
 
 
 class Lab:
@@ -159,6 +165,7 @@ class Lab:
         prefix6: int = 64,
         segment: str = LAN,
         gateway: Optional[str] = None,
+        gateway6: Optional[str] = None,
     ) -> Host:
         """Start a host with one NIC, eth0. The MAC is 02:d5:00:00:00:<last octet of the address> unless given."""
         self.up()
@@ -171,8 +178,9 @@ class Lab:
         try:
             machine.ip("link set lo up")
             self.add_nic(name, "eth0", address, prefix, mac=mac, address6=address6, prefix6=prefix6, segment=segment)
-            if gateway is not None:
-                machine.ip(f"route add default via {gateway}")
+            for way, router in (("0.0.0.0/0", gateway), ("::/0", gateway6)):
+                if router is not None:
+                    machine.ip(f"route add {way} via {router}")
         except BaseException:
             self.remove_host(name)
             raise
@@ -290,11 +298,11 @@ class Lab:
         return running
 
     def traffic(self, host: str, *arguments: object, timeout: float = 120.0) -> Any:
-        """Run tests/lab/traffic.py on a host to its end; what it reports."""
+        """Run tests/lab/traffic on a host to its end; what it reports."""
         return self.run(host, [*_TRAFFIC, *map(str, arguments)], timeout=timeout).json()
 
     def start_traffic(self, host: str, *arguments: object, wait: bool = True) -> Running:
-        """Start tests/lab/traffic.py on a host and wait until it is ready. ``stop()`` gives what it reports."""
+        """Start tests/lab/traffic on a host and wait until it is ready. ``stop()`` gives what it reports."""
         running = self.popen(host, [*_TRAFFIC, *map(str, arguments)])
         return running.wait_for("READY") if wait else running
 

@@ -15,6 +15,7 @@ from ipaddress import IPv4Address, IPv4Interface
 from typing import Optional
 
 from . import bpf
+from .asking import SEND_LIMIT, ask
 from .errors import ConfigError, HostError
 from .iproute import Iproute, Link
 from .packet import (
@@ -31,11 +32,6 @@ from .packet import (
 )
 from .packet_socket import PacketSocket, ethernet_link
 
-# Broadcasts are sent in bursts of this size with a gap between them, which answers are read in:
-# switches and small hosts drop long bursts.
-_BURST = 64
-_GAP = 0.005
-_SEND_LIMIT = 2.0  # seconds for one frame to find room in the NIC's queue
 _NOBODY = IPv4Address("0.0.0.0")
 
 
@@ -61,32 +57,15 @@ def resolve(
     own_macs = {mac_to_bytes(other.mac) for other in iproute.links().values() if other.mac}
     held = _held(iproute, interface)
     requests = {target: _request(link, _sender_for(target, held), target) for target in targets}
-    answers: dict[IPv4Address, set[bytes]] = {}
     if not requests:
         return {}
 
-    def listen(until: float) -> None:
-        """Take in answers until ``until``, or until there is one for every address."""
-        while len(answers) < len(requests) and channel.wait(until):
-            _collect(channel, requests, own_macs, answers)
-            if time.monotonic() >= until:
-                return
+    def read(frame: bytes) -> Optional[tuple[IPv4Address, bytes]]:
+        answer = _answer(frame)
+        return None if answer is None or answer.sender_mac in own_macs else (answer.sender_ip, answer.sender_mac)
 
     with PacketSocket(link, ETHERTYPE_ARP, bpf.arp_replies()) as channel:
-        for _attempt in range(attempts):
-            silent = [target for target in requests if target not in answers]
-            for start in range(0, len(silent), _BURST):
-                for target in silent[start : start + _BURST]:
-                    channel.send(requests[target], time.monotonic() + _SEND_LIMIT)
-                listen(time.monotonic() + _GAP)
-            listen(time.monotonic() + timeout)
-            if len(answers) == len(requests):
-                break
-        until = time.monotonic() + settle
-        while answers and settle > 0 and channel.wait(until):
-            _collect(channel, requests, own_macs, answers)
-            if time.monotonic() >= until:
-                break
+        answers = ask(channel, requests, read, timeout, attempts, settle)
     return {str(target): frozenset(map(mac_to_text, answers[target])) for target in requests if target in answers}
 
 
@@ -106,7 +85,7 @@ def announce(interface: str, addresses: Iterable[str], iproute: Optional[Iproute
                 Arp(ARP_REPLY, mac, address, BROADCAST_MAC, address),
             ):
                 frame = Ethernet(BROADCAST_MAC, mac, ETHERTYPE_ARP, packet.pack())
-                channel.send(frame.pack(), time.monotonic() + _SEND_LIMIT)
+                channel.send(frame.pack(), time.monotonic() + SEND_LIMIT)
 
 
 def _ipv4s(addresses: Iterable[str]) -> list[IPv4Address]:
@@ -141,18 +120,6 @@ def _request(link: Link, sender: Optional[IPv4Address], target: IPv4Address) -> 
     mac = mac_to_bytes(link.mac)
     packet = Arp(ARP_REQUEST, mac, sender or _NOBODY, ZERO_MAC, target)
     return Ethernet(BROADCAST_MAC, mac, ETHERTYPE_ARP, packet.pack()).pack()
-
-
-def _collect(
-    channel: PacketSocket,
-    asked: Iterable[IPv4Address],
-    own_macs: set[bytes],
-    answers: dict[IPv4Address, set[bytes]],
-) -> None:
-    for frame, _when in channel.frames():
-        answer = _answer(frame)
-        if answer is not None and answer.sender_ip in asked and answer.sender_mac not in own_macs:
-            answers.setdefault(answer.sender_ip, set()).add(answer.sender_mac)
 
 
 def _answer(frame: bytes) -> Optional[Arp]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Union
 
 from .packet import (
@@ -19,8 +19,14 @@ from .packet import (
     ETHERNET_HEADER,
     ETHERTYPE_ARP,
     ETHERTYPE_IPV4,
+    ETHERTYPE_IPV6,
     ICMP_UNREACHABLE,
+    ICMPV6_UNREACHABLE,
+    NEIGHBOUR_ADVERTISEMENT,
+    PROTOCOL_FRAGMENT,
     PROTOCOL_ICMP,
+    PROTOCOL_ICMPV6,
+    IPAddress,
 )
 
 # Operations (linux/filter.h)
@@ -41,6 +47,8 @@ _WHOLE_FRAME = 0x40000
 
 _IP = ETHERNET_HEADER
 _ICMP_QUOTED = _IP + 8  # from X = end of the IPv4 header: the header quoted by an ICMP error
+_IP6_PAYLOAD = _IP + 40
+_ICMPV6_QUOTED = _IP6_PAYLOAD + 8
 
 
 @dataclass(frozen=True)
@@ -116,8 +124,27 @@ def arp_replies() -> Program:
     return _assemble([*_coming_in(ETHERTYPE_ARP), _equal(LOAD_HALF, 20, ARP_REPLY), *_ACCEPT, *_DROP])
 
 
-def replies_from(source: IPv4Address, protocol: int, port: int) -> Program:
-    """IPv4 frames that ``source`` sent from ``port``, and ICMP errors about packets sent to it there."""
+def neighbour_advertisements() -> Program:
+    """Advertisements of IPv6 neighbour discovery addressed to this NIC. (None has extension headers.)"""
+    return _assemble(
+        [
+            *_coming_in(ETHERTYPE_IPV6),
+            _equal(LOAD_BYTE, _IP + 6, PROTOCOL_ICMPV6),
+            _equal(LOAD_BYTE, _IP6_PAYLOAD, NEIGHBOUR_ADVERTISEMENT),
+            *_ACCEPT,
+            *_DROP,
+        ]
+    )
+
+
+def replies_from(source: IPAddress, protocol: int, port: int) -> Program:
+    """Frames that ``source`` sent from ``port``, and ICMP errors about packets sent to it there."""
+    if isinstance(source, IPv6Address):
+        return _ipv6_replies_from(source, protocol, port)
+    return _ipv4_replies_from(source, protocol, port)
+
+
+def _ipv4_replies_from(source: IPv4Address, protocol: int, port: int) -> Program:
     address = int(source)
     return _assemble(
         [
@@ -140,6 +167,40 @@ def replies_from(source: IPv4Address, protocol: int, port: int) -> Program:
             *_DROP,
         ]
     )
+
+
+def _ipv6_replies_from(source: IPv6Address, protocol: int, port: int) -> Program:
+    # Nobody sends extension headers with TCP or UDP, but for the one that makes fragments.
+    return _assemble(
+        [
+            *_coming_in(ETHERTYPE_IPV6),
+            _equal(LOAD_BYTE, _IP + 6, protocol, otherwise="fragment"),
+            *_same_address(_IP + 8, source),
+            _equal(LOAD_HALF, _IP6_PAYLOAD, port),
+            *_ACCEPT,
+            "fragment",
+            _equal(LOAD_BYTE, _IP + 6, PROTOCOL_FRAGMENT, otherwise="icmp"),
+            _equal(LOAD_BYTE, _IP6_PAYLOAD, protocol),
+            # A later fragment has no ports.
+            _Test(Instruction(LOAD_HALF, _IP6_PAYLOAD + 2), JUMP_SET, 0xFFF8, wanted=False),
+            *_same_address(_IP + 8, source),
+            _equal(LOAD_HALF, _IP6_PAYLOAD + 8, port),
+            *_ACCEPT,
+            "icmp",
+            _equal(LOAD_BYTE, _IP + 6, PROTOCOL_ICMPV6),
+            _equal(LOAD_BYTE, _IP6_PAYLOAD, ICMPV6_UNREACHABLE),
+            _equal(LOAD_BYTE, _ICMPV6_QUOTED + 6, protocol),
+            *_same_address(_ICMPV6_QUOTED + 24, source),
+            _equal(LOAD_HALF, _ICMPV6_QUOTED + 40 + 2, port),
+            *_ACCEPT,
+            *_DROP,
+        ]
+    )
+
+
+def _same_address(where: int, address: IPv6Address) -> list[_Step]:
+    words = struct.unpack("!4I", address.packed)
+    return [_equal(LOAD_WORD, where + 4 * index, word) for index, word in enumerate(words)]
 
 
 def nothing() -> Program:

@@ -44,15 +44,24 @@ class Link:
 
 @dataclass(frozen=True)
 class HeldAddress:
-    """An address that a link of this host holds, with its prefix length."""
+    """An address that a link of this host holds, with its prefix length.
+
+    ``states``: of tentative, dadfailed and deprecated those that hold.
+    """
 
     link: str
     value: IPInterface
     scope: str
+    states: frozenset[str] = frozenset()
 
     @property
     def ip(self) -> IPAddress:
         return self.value.ip
+
+    @property
+    def usable(self) -> bool:
+        """Whether this host speaks in its name: no other is suspected, or known, to have it."""
+        return not self.states & {"tentative", "dadfailed"}
 
 
 @dataclass(frozen=True)
@@ -108,16 +117,23 @@ class Iproute:
         """The addresses held by ``link``, or by all links."""
         rows = self._json("address", "show", *(["dev", link] if link else []))
         return [
-            HeldAddress(row["ifname"], ipaddress.ip_interface(f"{entry['local']}/{entry['prefixlen']}"), entry["scope"])
+            HeldAddress(
+                row["ifname"],
+                ipaddress.ip_interface(f"{entry['local']}/{entry['prefixlen']}"),
+                entry["scope"],
+                frozenset(state for state in ("tentative", "dadfailed", "deprecated") if entry.get(state)),
+            )
             for row in rows
             for entry in row.get("addr_info", ())
             if "local" in entry
         ]
 
     def add_address(self, link: str, address: IPInterface) -> None:
-        """Put ``address`` on ``link``; one that is there already is no error."""
-        nodad = ["nodad"] if address.version == 6 else []
-        must(self._run(["ip", "address", "replace", str(address), "dev", link, *nodad], None))
+        """Put ``address`` on ``link``; one that is there already is no error.
+
+        An IPv6 address is there at once, and never chosen as the host's own when that speaks to others.
+        """
+        must(self._run(["ip", *add_address_arguments(link, address)], None))
 
     def delete_address(self, link: str, address: IPInterface) -> None:
         """Take ``address`` off ``link``."""
@@ -163,6 +179,14 @@ class Iproute:
             )
             for row in rows
         ]
+
+
+def add_address_arguments(link: str, address: IPInterface) -> list[str]:
+    """What to tell ``ip``, now or at boot."""
+    # Without 'preferred_lft 0' the kernel would take the address that is most like the peer's, and a virtual IP's
+    # replies go to the load balancer. (IPv4 takes the first one of the network, which a /32 never is.)
+    more = ["nodad", "preferred_lft", "0"] if address.version == 6 else []
+    return ["address", "replace", str(address), "dev", link, *more]
 
 
 def networks_of(addresses: Sequence[HeldAddress]) -> list[Union[ipaddress.IPv4Network, ipaddress.IPv6Network]]:

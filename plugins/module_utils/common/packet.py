@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dsr.layer2 authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Frames as data: Ethernet, ARP, IPv4, TCP, UDP and ICMP errors, built and parsed. Does no I/O.
+"""Frames as data: Ethernet, ARP, IPv4, IPv6, neighbour discovery, TCP, UDP and ICMP errors. Does no I/O.
 
 ``pack`` builds the bytes, checksums included; ``parse`` gives None for anything that is not a whole,
 well-formed unit of its kind. Parsing does not judge the checksums of TCP and UDP: with checksum
@@ -13,15 +13,18 @@ from __future__ import annotations
 import re
 import struct
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Optional, Union
 
 ETHERTYPE_IPV4 = 0x0800
 ETHERTYPE_ARP = 0x0806
+ETHERTYPE_IPV6 = 0x86DD
 
 PROTOCOL_ICMP = 1
 PROTOCOL_TCP = 6
 PROTOCOL_UDP = 17
+PROTOCOL_FRAGMENT = 44  # the header of IPv6 that says so
+PROTOCOL_ICMPV6 = 58
 
 ARP_REQUEST = 1
 ARP_REPLY = 2
@@ -29,10 +32,21 @@ ARP_REPLY = 2
 FIN, SYN, RST, PSH, ACK = 0x01, 0x02, 0x04, 0x08, 0x10
 
 ICMP_UNREACHABLE = 3
+ICMPV6_UNREACHABLE = 1
+NEIGHBOUR_SOLICITATION = 135
+NEIGHBOUR_ADVERTISEMENT = 136
+# Flags of an advertisement: the sender is a router, was asked, wants what was known before forgotten.
+NA_ROUTER, NA_SOLICITED, NA_OVERRIDE = 0x80, 0x40, 0x20
+# Neighbour discovery that comes with less has passed a router, and is not of this segment (RFC 4861).
+NDP_HOP_LIMIT = 255
 
 ETHERNET_HEADER = 14
 BROADCAST_MAC = b"\xff" * 6
 ZERO_MAC = b"\x00" * 6
+
+ALL_NODES = IPv6Address("ff02::1")
+
+IPAddress = Union[IPv4Address, IPv6Address]
 
 _MAC = re.compile(r"[0-9a-f]{2}([:-])[0-9a-f]{2}(?:\1[0-9a-f]{2}){4}")
 
@@ -176,8 +190,57 @@ class IPv4:
         )
 
 
-def _pseudo_header(source: IPv4Address, destination: IPv4Address, protocol: int, length: int) -> bytes:
-    return source.packed + destination.packed + struct.pack("!BBH", 0, protocol, length)
+_IPV6 = struct.Struct("!IHBB16s16s")
+_EXTENSIONS = (0, 43, 60)  # hop-by-hop options, routing, destination options: their length is in the second byte
+
+
+@dataclass(frozen=True)
+class IPv6:
+    """An IPv6 packet. Extension headers are skipped when parsed, but for what a fragment header says; none is built.
+
+    ``protocol`` is that of the payload behind them.
+    """
+
+    source: IPv6Address
+    destination: IPv6Address
+    protocol: int
+    payload: bytes
+    hop_limit: int = 64
+    more_fragments: bool = False
+    fragment_offset: int = 0  # in units of 8 bytes
+
+    def pack(self) -> bytes:
+        header = _IPV6.pack(
+            6 << 28, len(self.payload), self.protocol, self.hop_limit, self.source.packed, self.destination.packed
+        )
+        return header + self.payload
+
+    @classmethod
+    def parse(cls, data: bytes, whole: bool = True) -> Optional[IPv6]:
+        """``whole=False`` allows a payload that was cut off, as in the quotation of an ICMP error."""
+        if len(data) < _IPV6.size:
+            return None
+        version, length, protocol, hop_limit, source, destination = _IPV6.unpack_from(data)
+        if version >> 28 != 6 or (whole and len(data) < _IPV6.size + length):
+            return None
+        rest = data[_IPV6.size : _IPV6.size + length]  # what follows is the frame's padding
+        more, offset = False, 0
+        while protocol in _EXTENSIONS or protocol == PROTOCOL_FRAGMENT:
+            size = 8 if protocol == PROTOCOL_FRAGMENT else 8 * (rest[1] + 1) if len(rest) > 1 else 8
+            if len(rest) < size:
+                return None
+            if protocol == PROTOCOL_FRAGMENT:
+                place = int.from_bytes(rest[2:4], "big")
+                more, offset = bool(place & 1), place >> 3
+            protocol, rest = rest[0], rest[size:]
+            if offset:
+                break  # what follows is the middle of something
+        return cls(IPv6Address(source), IPv6Address(destination), protocol, rest, hop_limit, more, offset)
+
+
+def _pseudo_header(source: IPAddress, destination: IPAddress, protocol: int, length: int) -> bytes:
+    tail = struct.pack("!BBH", 0, protocol, length) if source.version == 4 else struct.pack("!II", length, protocol)
+    return source.packed + destination.packed + tail
 
 
 _TCP = struct.Struct("!HHIIBBHHH")
@@ -196,7 +259,7 @@ class Tcp:
     options: bytes = b""
     payload: bytes = b""
 
-    def pack(self, source: IPv4Address, destination: IPv4Address) -> bytes:
+    def pack(self, source: IPAddress, destination: IPAddress) -> bytes:
         header = _TCP.pack(
             self.source_port,
             self.destination_port,
@@ -236,7 +299,7 @@ class Udp:
     destination_port: int
     payload: bytes
 
-    def pack(self, source: IPv4Address, destination: IPv4Address) -> bytes:
+    def pack(self, source: IPAddress, destination: IPAddress) -> bytes:
         length = _UDP.size + len(self.payload)
         data = _UDP.pack(self.source_port, self.destination_port, length, 0) + self.payload
         # 0 would mean "no checksum", so a sum that comes out as 0 is sent as its other form.
@@ -258,27 +321,90 @@ class Unreachable:
     """An ICMP "destination unreachable" and the ports of the packet that it quotes."""
 
     code: int
-    source: IPv4Address
-    destination: IPv4Address
+    source: IPAddress
+    destination: IPAddress
     protocol: int
     source_port: int
     destination_port: int
 
     @classmethod
-    def parse(cls, data: bytes) -> Optional[Unreachable]:
-        if len(data) < 8 or data[0] != ICMP_UNREACHABLE:
+    def parse(cls, data: bytes, version: int = 4) -> Optional[Unreachable]:
+        """``version`` is that of the IP packet which carries it, and so of the one quoted."""
+        if len(data) < 8 or data[0] != (ICMP_UNREACHABLE if version == 4 else ICMPV6_UNREACHABLE):
             return None
-        quoted = IPv4.parse(data[8:], whole=False)
+        quoted = IPv4.parse(data[8:], whole=False) if version == 4 else IPv6.parse(data[8:], whole=False)
         if quoted is None or quoted.fragment_offset or len(quoted.payload) < 4:
             return None
         ports = struct.unpack_from("!HH", quoted.payload)
         return cls(data[1], quoted.source, quoted.destination, quoted.protocol, *ports)
 
 
-def ipv4_frame(
-    destination: bytes, source: bytes, sender: IPv4Address, receiver: IPv4Address, content: Union[Tcp, Udp]
+_NDP = struct.Struct("!BBHI16s")
+_LINK_ADDRESS_OPTION = {NEIGHBOUR_SOLICITATION: 1, NEIGHBOUR_ADVERTISEMENT: 2}
+
+
+@dataclass(frozen=True)
+class NeighbourMessage:
+    """A neighbour solicitation or advertisement of IPv6 (RFC 4861).
+
+    ``mac`` is whose a solicitation is, or where the target of an advertisement is; None if it does not say.
+    """
+
+    kind: int
+    target: IPv6Address
+    mac: Optional[bytes]
+    flags: int = 0
+
+    def pack(self, source: IPv6Address, destination: IPv6Address) -> bytes:
+        data = _NDP.pack(self.kind, 0, 0, self.flags << 24, self.target.packed)
+        if self.mac is not None:
+            data += bytes([_LINK_ADDRESS_OPTION[self.kind], 1]) + self.mac
+        total = checksum(_pseudo_header(source, destination, PROTOCOL_ICMPV6, len(data)) + data)
+        return data[:2] + struct.pack("!H", total) + data[4:]
+
+    @classmethod
+    def parse(cls, packet: IPv6) -> Optional[NeighbourMessage]:
+        """The message in ``packet``, if that is one which its receiver may heed: from this segment, and undamaged."""
+        data = packet.payload
+        if packet.protocol != PROTOCOL_ICMPV6 or packet.hop_limit != NDP_HOP_LIMIT or len(data) < _NDP.size:
+            return None
+        if packet.more_fragments or packet.fragment_offset:
+            return None  # RFC 6980
+        kind, code, _sum, flags, target = _NDP.unpack_from(data)
+        if kind not in _LINK_ADDRESS_OPTION or code:
+            return None
+        if checksum(_pseudo_header(packet.source, packet.destination, PROTOCOL_ICMPV6, len(data)) + data):
+            return None
+        mac = None
+        options = data[_NDP.size :]
+        while options:
+            size = 8 * options[1] if len(options) > 1 else 0
+            if not size or len(options) < size:
+                return None
+            if options[0] == _LINK_ADDRESS_OPTION[kind] and size == 8:
+                mac = options[2:8]
+            options = options[size:]
+        return cls(kind, IPv6Address(target), mac, flags >> 24)
+
+
+def solicited_node(address: IPv6Address) -> IPv6Address:
+    """The group that every host which holds ``address`` listens to."""
+    return IPv6Address(int(IPv6Address("ff02::1:ff00:0")) | int(address) & 0xFFFFFF)
+
+
+def group_mac(group: IPv6Address) -> bytes:
+    """Where frames for a multicast address go (RFC 2464)."""
+    return b"\x33\x33" + group.packed[-4:]
+
+
+def ip_frame(
+    destination: bytes, source: bytes, sender: IPAddress, receiver: IPAddress, content: Union[Tcp, Udp]
 ) -> bytes:
     """A whole Ethernet frame that carries ``content`` from ``sender`` to ``receiver``."""
     protocol = PROTOCOL_TCP if isinstance(content, Tcp) else PROTOCOL_UDP
-    packet = IPv4(sender, receiver, protocol, content.pack(sender, receiver))
-    return Ethernet(destination, source, ETHERTYPE_IPV4, packet.pack()).pack()
+    data = content.pack(sender, receiver)
+    if isinstance(sender, IPv6Address) and isinstance(receiver, IPv6Address):
+        return Ethernet(destination, source, ETHERTYPE_IPV6, IPv6(sender, receiver, protocol, data).pack()).pack()
+    if isinstance(sender, IPv4Address) and isinstance(receiver, IPv4Address):
+        return Ethernet(destination, source, ETHERTYPE_IPV4, IPv4(sender, receiver, protocol, data).pack()).pack()
+    raise ValueError(f"{sender} and {receiver} are not of one family")

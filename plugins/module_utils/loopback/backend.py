@@ -156,7 +156,7 @@ def _check_holders(request: Request, observed: Observed) -> None:
             if is_nic(observed.links[entry.link]):
                 raise ConfigError(
                     place,
-                    f"{address} is on {entry.link} as well, which answers ARP for it; remove it there "
+                    f"{address} is on {entry.link} as well, which answers for it; remove it there "
                     f"('ip address delete {entry.value} dev {entry.link}') and from what puts it there at boot",
                 )
             if entry.link == request.interface and entry.value != host_interface(address):

@@ -77,18 +77,26 @@ def plan_holding(request: Request, ours: Iterable[IPAddress], held: Iterable[Hel
     """Want against have, by address. Pure.
 
     Ours and not named: it stays as it is, unless ``purge``. Only /32 and /128 count: an address with another prefix
-    length is no virtual IP, and never ours.
+    length is no virtual IP, and never ours. An IPv6 address that the host may choose as its own, or that it does not
+    answer for since another host seems to have it, is there and not as it should be: it is set again.
     """
-    there = {entry.ip for entry in held if entry.link == request.interface and entry.value == host_interface(entry.ip)}
+    here = [entry for entry in held if entry.link == request.interface and entry.value == host_interface(entry.ip)]
+    there = {entry.ip for entry in here}
+    right = {entry.ip for entry in here if entry.ip.version == 4 or _set_aside(entry)}
     others = tuple(address for address in ordered(ours) if address not in request.addresses)
     final = (request.addresses if request.present else ()) + (() if request.purge else others)
     unwanted = (() if request.present else request.addresses) + (others if request.purge else ())
     return Holding(
         request=request,
         final=ordered(final),
-        add=tuple(address for address in request.addresses if request.present and address not in there),
+        add=tuple(address for address in request.addresses if request.present and address not in right),
         delete=tuple(address for address in ordered(unwanted) if address in there),
     )
+
+
+def _set_aside(entry: HeldAddress) -> bool:
+    """Whether an IPv6 address is held as a virtual IP is: answered for, and never chosen as the host's own."""
+    return "deprecated" in entry.states and "dadfailed" not in entry.states
 
 
 def check_edges(request: Request, held: Iterable[HeldAddress]) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..common.iproute import IPAddress, Link
+from ..common.neighbours import question_of
 from . import arp
 from .backend import MEMORY
 from .holding import Memory, Request, required_link
@@ -147,7 +148,8 @@ def _answered(observed: Observed, vips: tuple[IPAddress, ...]) -> list[str]:
     """Virtual IPs that this host lets clients find, which only the load balancer may."""
     found = [(address, observed.who_answers(address)) for address in vips]
     return [
-        f"this host answers ARP for {address} on {', '.join(nics)}: clients may send to it past the load balancer"
+        f"this host answers {question_of(address.version)} for {address} on {', '.join(nics)}: clients may send to it "
+        f"past the load balancer"
         for address, nics in found
         if nics
     ]

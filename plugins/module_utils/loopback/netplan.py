@@ -196,9 +196,15 @@ def _file_of(device: NetplanId) -> str:
 
 
 def _without(text: Optional[str], addresses: Iterable[IPAddress]) -> list[str]:
-    """The lines of a rendered file, our addresses left out."""
+    """The lines of a rendered file, our addresses and the sections that they have of their own left out."""
     ours = {f"Address={host_interface(address)}" for address in addresses}
-    return [line for line in (text or "").splitlines() if line not in ours]
+    sections: list[list[str]] = [[]]
+    for line in (text or "").splitlines():
+        if line.startswith("["):
+            sections.append([])
+        sections[-1].append(line)
+    kept = [section for section in sections if section[:1] != ["[Address]"] or not ours.intersection(section)]
+    return [line for section in kept for line in section if line and line not in ours]
 
 
 def _write_secret(path: str, text: str) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from ..common.iproute import IPAddress
+from ..common.iproute import IPAddress, add_address_arguments
 from .arp import ANNOUNCE, IGNORE, WANTED_ANNOUNCE, key
 from .model import host_interface, ordered
 
@@ -67,7 +67,7 @@ _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
 _WORDS = ("true", "false", "yes", "no", "on", "off", "y", "n", "null")
 _SECTION_LINE = re.compile(r"  ([a-z-]+):\Z")
 _ID_LINE = re.compile(r'    ("(?:[^"\\]|\\.)*"|[A-Za-z][A-Za-z0-9_-]*):\Z')
-_ADDRESS_LINE = re.compile(r'        - "([0-9a-f.:]+)/[0-9]+"\Z')
+_ADDRESS_LINE = re.compile(r'        - "([0-9a-f.:]+)/[0-9]+":?\Z')
 
 
 @dataclass(frozen=True, order=True)
@@ -87,7 +87,12 @@ def netplan_text(addresses: Mapping[NetplanId, Iterable[IPAddress]]) -> Optional
             section = device.section
             lines.append(f"  {section}:")
         lines += [f"    {_scalar(device.name)}:", "      addresses:"]
-        lines += [f'        - "{host_interface(address)}"' for address in ordered(addresses[device])]
+        for address in ordered(addresses[device]):
+            lines.append(f'        - "{host_interface(address)}"')
+            if address.version == 6:
+                # So that the host never chooses it as its own
+                lines[-1] += ":"
+                lines.append("            lifetime: 0")
     return "\n".join([*lines, ""]) if section else None
 
 
@@ -159,7 +164,15 @@ def drop_in_interface(text: str) -> str:
 
 
 def _address_lines(addresses: Iterable[IPAddress]) -> list[str]:
-    return [f"Address={host_interface(address)}" for address in ordered(addresses)]
+    """What continues a section [Network]."""
+    lines = []
+    for address in ordered(addresses):  # IPv4 first, as its lines belong to the section before
+        if address.version == 6:
+            # So that the host never chooses it as its own
+            lines += ["", "[Address]", f"Address={host_interface(address)}", "PreferredLifetime=0"]
+        else:
+            lines.append(f"Address={host_interface(address)}")
+    return lines
 
 
 def network_addresses(text: str) -> tuple[IPAddress, ...]:
@@ -194,8 +207,7 @@ def unit_text(ip: str, addresses: Mapping[str, Iterable[IPAddress]], devices: Se
     It does not remain active: so it runs once more when one of its NICs comes back.
     """
     commands = [
-        f"ExecStart={ip} address replace {host_interface(address)} dev {link}"
-        + (" nodad" if address.version == 6 else "")
+        " ".join([f"ExecStart={ip}", *add_address_arguments(link, host_interface(address))])
         for link in sorted(addresses)
         for address in ordered(addresses[link])
     ]

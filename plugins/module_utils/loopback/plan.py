@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Optional, Union
 
-from ..common.iproute import IPInterface
+from ..common.iproute import IPInterface, add_address_arguments
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class AddAddress:
     address: IPInterface
 
     def __str__(self) -> str:
-        return f"ip address replace {self.address} dev {self.link}"
+        return " ".join(["ip", *add_address_arguments(self.link, self.address)])
 
     def undo(self) -> DeleteAddress:
         return DeleteAddress(self.link, self.address)
@@ -136,7 +136,7 @@ def diff(steps: Sequence[Step]) -> list[dict[str, str]]:
         elif isinstance(step, DeleteAddress):
             before.append(f"{step.address} dev {step.link}")
         elif isinstance(step, AddAddress):
-            after.append(f"{step.address} dev {step.link}")
+            after.append(" ".join(add_address_arguments(step.link, step.address)[2:]))
     shown = []
     if before or after:
         shown.append(_part("kernel", _lines(before), _lines(after)))

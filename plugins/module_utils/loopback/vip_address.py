@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dsr.layer2 authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The load balancer's end: virtual IPs on the NIC that clients reach it by, where it answers ARP for them."""
+"""The load balancer's end: virtual IPs on the NIC that clients reach it by, where it answers for them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable
 
-from ..common import arp as segment
+from ..common import neighbours as segment
 from ..common.errors import ConfigError, DsrError
 from ..common.iproute import HeldAddress, Link
 from . import arp
@@ -33,8 +33,10 @@ from .persistence import NONE, Persistence
 
 MEMORY = "vip-address"
 PERSIST = ("auto", "netplan", "networkd", "systemd", NONE)
+# How a backend comes to answer for a virtual IP, by IP version.
+_EXPOSED = {4: "does not suppress ARP", 6: "holds it on its NIC and not on lo"}
 
-# Who answers ARP for addresses on a NIC, and the announcement of our own: (NIC, addresses).
+# Who answers for addresses on a NIC, and the announcement of our own: (NIC, addresses).
 Resolve = Callable[[str, Sequence[str]], Mapping[str, frozenset[str]]]
 Announce = Callable[[str, Sequence[str]], None]
 
@@ -68,7 +70,7 @@ def parse_options(options: Mapping[str, Any]) -> Options:
 
 
 def _resolve(interface: str, addresses: Sequence[str]) -> Mapping[str, frozenset[str]]:
-    # Nobody is expected to answer, so the whole time is always spent: one second.
+    # Nobody is expected to answer, so the whole time is always spent: one second for each family.
     return segment.resolve(interface, addresses, timeout=0.5, attempts=2)
 
 
@@ -103,7 +105,7 @@ def _plan(host: Host, options: Options, resolve: Resolve) -> tuple[Outcome, list
     persistence = Persistence(host, link, options.netplan_file, claim.files)
     holding = plan_holding(request, [*claim.addresses, *persistence.own_addresses()], observed.held)
     warnings = [*_check(host, memory, holding, observed, link), *persistence.revived(holding.delete)]
-    added = [str(address) for address in holding.add if address.version == 4]
+    added = [str(address) for address in holding.add]
     if request.present and options.check_duplicate and added:
         _check_segment(request, resolve(link.name, added))
     manager = persistence.choose_for_nic(options.persist) if holding.final else NONE
@@ -190,7 +192,7 @@ def _check_segment(request: Request, answers: Mapping[str, frozenset[str]]) -> N
             raise ConfigError(
                 request.place(address),
                 f"{address} is answered for by {', '.join(macs)} on the segment of {request.interface}: another host "
-                f"has it, or a backend that does not suppress ARP; find that host and take the address off it "
+                f"has it, or a backend that {_EXPOSED[address.version]}; find that host and take the address off it "
                 f"('check_duplicate: false' skips this question)",
             )
 

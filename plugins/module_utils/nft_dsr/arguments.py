@@ -21,6 +21,7 @@ def backend_arguments() -> dict[str, Any]:
         "mac": {"type": "str"},
         "weight": {"type": "int", "default": 1},
         "state": {"type": "str", "choices": list(model.BACKEND_STATES), "default": "up"},
+        "backup": {"type": "bool", "default": False},
     }
 
 
@@ -33,7 +34,20 @@ def vip_arguments() -> dict[str, Any]:
         "ports": {"type": "list", "elements": "str"},
         "scheduler": {"type": "str", "choices": list(model.SCHEDULERS), "default": "source_hash"},
         "backends": {"type": "list", "elements": "dict", "options": backend_arguments()},
+        "persistence_timeout": {"type": "int", "default": 0},
+        "flow_table": {
+            "type": "dict",
+            "options": {
+                # No defaults: what is not given is not meant, and some have no effect with some protocols.
+                "size": {"type": "int"},
+                "timeouts": {"type": "dict", "options": {key: {"type": "int"} for key in model.TIMEOUT_OPTIONS}},
+            },
+        },
         "require_mac": {"type": "bool", "default": True},
+        "on_empty": {"type": "str", "choices": list(model.ON_EMPTY), "default": "drop"},
+        "allow_sources": {"type": "list", "elements": "str"},
+        "deny_sources": {"type": "list", "elements": "str"},
+        "new_flows_per_source": {"type": "str"},
     }
 
 
@@ -49,7 +63,14 @@ class VipModule(AnsibleModule):  # type: ignore[misc]  # Ansible has no types of
     def __init__(self, check: Optional[Callable[[dict[str, Any]], Any]] = None, **arguments: Any) -> None:
         self._check = check
         self._ready = False
-        super().__init__(supports_check_mode=True, **arguments)
+        try:
+            super().__init__(supports_check_mode=True, **arguments)
+        except (TypeError, AttributeError):
+            # Ansible looks for suboptions in what it has just found to be no dictionary.
+            complaint = self._complaint()
+            if not complaint:
+                raise
+            super().fail_json(complaint)
         self._ready = True
 
     def _load_params(self) -> None:

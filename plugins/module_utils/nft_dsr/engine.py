@@ -9,21 +9,23 @@ then, and only outside check mode, one transaction and the files.
 
 from __future__ import annotations
 
-import ipaddress
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Callable, Optional
 
-from ..common import arp
-from ..common.errors import ConfigError, HostError
+from ..common import neighbours
+from ..common.errors import CommandError, ConfigError, HostError
 from ..common.files import lock
 from ..common.iproute import Iproute
 from . import model
+from .dialect import CURRENT
 from .kernel import Kernel
 from .plan import Plan, make_plan
 from .resolve import Resolver, resolve
-from .ruleset import PLAIN, RELEASED, VIP_OBJECTS, ResolvedVip, flow_modes, render, slot_tables_in_use
+from .resolved import PLAIN, RELEASED, ResolvedVip
+from .ruleset import SERVICE_MAPS, VIP_OBJECTS, flow_modes, render, slot_tables_in_use, slot_tables_of
+from .seen import SEEN_FILE, Moment, Seen, SeenFile, now
 from .state import (
     LOCK_FILE,
     STATE_DIRECTORY,
@@ -60,6 +62,21 @@ class _Desired:
     warnings: list[str] = field(default_factory=list)
 
 
+@dataclass
+class _Comparison:
+    """The wanted table beside the kernel's."""
+
+    table: Table
+    plan: Plan
+    have: KernelTable
+    modes: Mapping[str, str]
+    transactions: int = 0
+
+    @property
+    def slot_tables(self) -> dict[str, str]:
+        return slot_tables_of(self.table)
+
+
 class LoadBalancer:
     """A load balancer: its kernel, its network, its files."""
 
@@ -67,15 +84,18 @@ class LoadBalancer:
         self,
         kernel: Optional[Kernel] = None,
         iproute: Optional[Iproute] = None,
-        resolver: Resolver = arp.resolve,
+        resolver: Resolver = neighbours.resolve,
         directory: str = STATE_DIRECTORY,
         lock_file: str = LOCK_FILE,
+        seen_file: str = SEEN_FILE,
     ) -> None:
         self._kernel = kernel or Kernel()
         self._iproute = iproute or Iproute()
         self._resolver = resolver
         self._files = StateFiles(directory)
         self._lock_file = lock_file
+        self._seen = SeenFile(seen_file)
+        self._dialect = CURRENT  # until the host is asked
 
     # What the modules call
 
@@ -132,18 +152,20 @@ class LoadBalancer:
         _require_root()
         self._kernel.check_usable()
         with lock(self._lock_file):
+            self._dialect = self._kernel.dialect()
             old = self._files.read_vips()
             overrides = self._files.read_overrides()
             served = [with_overrides(item, overrides) for item in old]
-            have = self._kernel.read()
+            wanted = [item for item in served if only is None or item.vip.name == only]
             try:
-                table, plan = self._compare(served, have, ())
+                macs, nics = self._nics(served)
+                known = self._seen.read(now(self._kernel.generation(), nics))
+                found = self._compare(served, macs, known, (), False, _counted(wanted, known))
+                table, plan, have = found.table, found.plan, found.have
             except HostError as error:
                 # Such as a NIC that is gone: nothing can be compared then, and that is the news.
-                table, plan = Table({}, {}), Plan((), (str(error),))
-            return have.present, [
-                self._figures(item, have, table, plan) for item in served if only is None or item.vip.name == only
-            ]
+                table, plan, have = Table({}, {}), Plan((), (str(error),)), self._kernel.read()
+            return have.present, [self._figures(item, have, table, plan) for item in wanted]
 
     # How
 
@@ -162,6 +184,8 @@ class LoadBalancer:
             [*(item.vip for item in others), *wanted],
             [*(f"the VIP {item.vip.name!r} that this host has" for item in others), *places],
         )
+        for vip, place in zip(wanted, places):
+            self._dialect.check(vip, place)
         resolved, warnings = resolve(
             wanted,
             [f"{place}." if place else "" for place in places],
@@ -170,7 +194,7 @@ class LoadBalancer:
             {item.vip.name: item for item in old},
         )
         kept = [item for item in overrides if not purge or any(item.applies_to(vip) for vip in wanted)]
-        return _Desired([*others, *resolved], kept, warnings)
+        return _Desired([*others, *resolved], kept, warnings + self._dialect.warnings)
 
     def _run(self, change: Callable[[Sequence[ResolvedVip], Sequence[Override]], _Desired], check_mode: bool) -> Result:
         _require_root()
@@ -178,12 +202,13 @@ class LoadBalancer:
         with lock(self._lock_file):
             old = self._files.read_vips()
             old_overrides = self._files.read_overrides()
+            self._dialect = self._kernel.dialect()
             desired = change(old, old_overrides)
             before = [with_overrides(item, old_overrides) for item in old]
             served = [with_overrides(item, desired.overrides) for item in desired.resolved]
-            have = self._kernel.read()
-            table, plan = self._compare(served, have, _newly_draining(before, served))
-            boot = self._boot_table(served, have)
+            rearmed = [f"switch_{name}" for name in _newly_draining(before, served)]
+            comparison, boot = self._brought_to(served, rearmed, check_mode)
+            plan = comparison.plan
             files = [
                 FileChange(self._files.vips_path, vips_text(desired.resolved)),
                 FileChange(self._files.ruleset_path, boot_text(boot)),
@@ -192,46 +217,121 @@ class LoadBalancer:
                 files.append(FileChange(self._files.overrides_path, overrides_text(desired.overrides)))
             due = [file for file in files if file.needed]
             if not check_mode:
-                if plan.commands:
-                    self._kernel.apply(plan.text)
                 for file in due:
                     file.write()
         return Result(
             changed=bool(plan.commands or due),
             vips=[_normalised(item) for item in desired.resolved],
-            ruleset=table_text(table) if table.chains else "",
+            ruleset=table_text(comparison.table) if comparison.table.chains else "",
             commands=list(plan.commands),
             warnings=desired.warnings + _override_warnings(desired),
             diff=_diff(before, served, plan, due),
         )
 
-    def _compare(self, served: Sequence[ResolvedVip], have: KernelTable, rearmed: Sequence[str]) -> tuple[Table, Plan]:
-        """The wanted table and what it takes to get there."""
-        modes = flow_modes([item.vip for item in served], have.maps)
-        macs = self._own_macs(served)
-        table = render(served, macs, slot_tables_in_use(have), modes)
-        recreate = [f"switch_{name}" for name in rearmed]
-        plan = make_plan(table, self._kernel.compile(table), have, recreate)
+    def _brought_to(
+        self, served: Sequence[ResolvedVip], rearmed: Sequence[str], check_mode: bool
+    ) -> tuple[_Comparison, Table]:
+        """Bring the kernel to what is wanted, but for check mode; what it took, and what a boot is to load."""
+        macs, nics = self._nics(served)
+        moment = now(self._kernel.generation(), nics)
+        known = self._seen.read(moment)
+        try:
+            comparison = self._applied(served, macs, known, rearmed, check_mode)
+        except CommandError:
+            if known is None:
+                raise
+            # What was remembered did not hold after all: ask for everything.
+            comparison = self._applied(served, macs, None, rearmed, check_mode)
+        if not check_mode:
+            self._remember(moment, comparison, nics)
+        boot_modes = flow_modes([item.vip for item in served], ())
+        if boot_modes == comparison.modes:
+            return comparison, comparison.table
+        # No flow is known at a boot, so nothing is left over either.
+        return comparison, render(served, macs, comparison.slot_tables, boot_modes, self._dialect)
+
+    def _applied(
+        self,
+        served: Sequence[ResolvedVip],
+        macs: Mapping[str, str],
+        known: Optional[Seen],
+        recreate: Sequence[str],
+        check_mode: bool,
+    ) -> _Comparison:
+        comparison = self._compare(served, macs, known, recreate, check_mode)
+        plan = comparison.plan
+        if check_mode or not plan.commands:
+            return comparison
+        try:
+            self._kernel.apply(plan.text)
+            comparison.transactions = 1
+            sizes = self._kernel.sizes() if plan.resized else {}
+            stuck = [name for name in plan.resized if sizes.get(name) != comparison.table.maps[name].spec.size]
+        except CommandError:
+            if not plan.resized:
+                raise
+            stuck = list(plan.resized)
+        if stuck:
+            # An older kernel, which cannot resize a table of flows: they are forgotten then.
+            done = comparison.transactions
+            comparison = self._compare(served, macs, None, [*recreate, *stuck], check_mode)
+            self._kernel.apply(comparison.plan.text)
+            comparison.transactions = done + 1
+        return comparison
+
+    def _remember(self, moment: Optional[Moment], comparison: _Comparison, nics: Mapping[str, int]) -> None:
+        """Next time the kernel need not be asked, if nobody else's transaction came in between."""
+        after = now(self._kernel.generation(), nics)
+        if moment is None or after is None:
+            return
+        if after.generation != moment.generation + comparison.transactions:
+            after = None
+        self._seen.write(after, comparison.table, comparison.slot_tables)
+
+    def _compare(
+        self,
+        served: Sequence[ResolvedVip],
+        macs: Mapping[str, str],
+        known: Optional[Seen],
+        recreate: Sequence[str],
+        check_mode: bool,
+        counted: Sequence[str] = (),
+    ) -> _Comparison:
+        """The wanted table, the kernel's, and what it takes to get there. ``counted`` maps are read in any case."""
+        have = self._kernel.read() if known is None else KernelTable(present=True)
+        there = set(have.maps) if known is None else set(known.maps)
+        in_use = slot_tables_in_use(have) if known is None else known.slot_tables
+        modes = flow_modes([item.vip for item in served], there)
+        dialect = self._dialect
+
+        def compared() -> _Comparison:
+            table = render(served, macs, in_use, modes, dialect)
+            if known is None:
+                # Of a table that is not there, no rule has to be compared; the transaction checks its own.
+                codes = self._kernel.compile(table) if have.present or check_mode else {}
+                return _Comparison(table, make_plan(table, codes, have, recreate), have, modes)
+            found, same_codes, unread = known.compared_with(table)
+            self._kernel.read_elements(found, {*unread, *(name for name in counted if name in found.maps)})
+            plan = make_plan(table, same_codes, found, recreate)
+            if check_mode and plan.commands:
+                self._kernel.check(plan.text)
+            return _Comparison(table, plan, found, modes)
+
+        comparison = compared()
         left_over = [name for name, mode in modes.items() if mode == RELEASED]
-        if plan.commands and left_over:
+        if comparison.plan.commands and left_over:
             # Something changes anyway: flow maps in which nothing lives any more go with it. On their
             # own they are neither drift nor a change.
-            empty = [name for name in left_over if not self._tracked(name, have)]
+            empty = [name for name in left_over if not self._tracked(name, there)]
             if empty:
                 modes.update((name, PLAIN) for name in empty)
-                table = render(served, macs, slot_tables_in_use(have), modes)
-                plan = make_plan(table, self._kernel.compile(table), have, recreate)
-        return table, plan
+                comparison = compared()
+        return comparison
 
-    def _boot_table(self, served: Sequence[ResolvedVip], have: KernelTable) -> Table:
-        """What a boot loads: no flow is known then, so nothing is left over either."""
-        return render(
-            served, self._own_macs(served), slot_tables_in_use(have), flow_modes([item.vip for item in served], ())
-        )
-
-    def _own_macs(self, served: Sequence[ResolvedVip]) -> dict[str, str]:
+    def _nics(self, served: Sequence[ResolvedVip]) -> tuple[dict[str, str], dict[str, int]]:
+        """The MAC address and the index of each NIC that the VIPs use."""
         links = self._iproute.links()
-        macs = {}
+        macs, indices = {}, {}
         for item in served:
             for interface in (item.interface, item.backend_interface):
                 if interface not in links or not links[interface].mac:
@@ -239,14 +339,15 @@ class LoadBalancer:
                         f"the VIP {item.vip.name!r} uses the interface {interface!r}, which this host does not have "
                         "(any more); bring it back, or change or remove the VIP"
                     )
-            macs[item.backend_interface] = links[item.backend_interface].mac
-        return macs
+                macs[interface] = links[interface].mac
+                indices[interface] = links[interface].index
+        return macs, indices
 
-    def _tracked(self, name: str, have: KernelTable) -> dict[str, int]:
+    def _tracked(self, name: str, maps: Collection[str]) -> dict[str, int]:
         """Live flow entries of a VIP by the mark of their backend."""
         total: dict[str, int] = {}
         for kind in ("flows", "closing"):
-            if f"{kind}_{name}" in have.maps:
+            if f"{kind}_{name}" in maps:
                 for mark, number in self._kernel.flows(f"{kind}_{name}").items():
                     total[mark] = total.get(mark, 0) + number
         return total
@@ -257,17 +358,17 @@ class LoadBalancer:
             (
                 counter
                 for name, counters in have.counters.items()
-                if name.partition("_")[0] in ("services", "ranges", "allports")
+                if name.partition("_")[0] in SERVICE_MAPS
                 for key, counter in counters.items()
                 if have.elements[name].get(key) == f"goto vip_{vip.name}"
             ),
             Counter(),
         )
-        flows = self._tracked(vip.name, have) if have.present else {}
+        flows = self._tracked(vip.name, have.maps) if have.present else {}
         counters = have.counters.get(f"backends_{vip.name}", {})
         rows = []
         for backend in vip.backends:
-            mark = f"0x{backend.mark:08x}"
+            mark = f"0x{item.mark(backend):08x}"
             counter = counters.get(mark, Counter())
             usable = mark in have.elements.get(f"backends_{vip.name}", {})
             rows.append(
@@ -291,6 +392,14 @@ class LoadBalancer:
         }
 
 
+def _counted(wanted: Sequence[ResolvedVip], known: Optional[Seen]) -> list[str]:
+    """The maps that count the packets of these VIPs and their backends."""
+    names = [f"backends_{item.vip.name}" for item in wanted]
+    if known is not None:
+        names += [name for name in known.maps if name.partition("_")[0] in SERVICE_MAPS]
+    return names
+
+
 def _require_root() -> None:
     if os.geteuid() != 0:
         raise HostError("this module changes the kernel's rules; run it as root (become: true)")
@@ -308,7 +417,7 @@ def _backend_to_drain(
     old: Sequence[ResolvedVip],
     overrides: Sequence[Override],
     restore: bool,
-) -> ipaddress.IPv4Address:
+) -> model.IPAddress:
     vips = [item.vip for item in old]
     if only is not None and only not in {vip.name for vip in vips}:
         raise ConfigError(
@@ -317,7 +426,7 @@ def _backend_to_drain(
     scope = [vip for vip in vips if only in (None, vip.name)]
     addresses = set(model.find_backends(scope, wanted).values())
     if len(addresses) > 1:
-        listed = ", ".join(str(address) for address in sorted(addresses))
+        listed = ", ".join(sorted(str(address) for address in addresses))
         raise ConfigError("backend", f"{wanted!r} names different backends ({listed}); give the address")
     if addresses:
         return addresses.pop()

@@ -11,26 +11,33 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import struct
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Optional
+from dataclasses import replace
+from typing import Any, Callable, Optional
 
 from ..common.command import Completed, Runner, find_program, run
 from ..common.errors import CommandError, HostError
+from .dialect import PROBE_TABLE, PROBES, Dialect, probe_text
 from .table import TABLE, Counter, Hook, KernelChain, KernelMap, KernelTable, Spec, Table, table_text
 
 MINIMUM_VERSION = (1, 0, 2)
-_CHECK_TABLE = "nft_dsr_check"
 # Above this many maps, one listing of the whole table is quicker than one of each map.
 _MAPS_ONE_BY_ONE = 64
 
+_HEX = re.compile(r"0x((?:[0-9a-f]{2})+)\b")
 _CODE_HEAD = re.compile(r"netdev (\S+) (\S+)((?: \d+)*)\Z")
 _HOOK = re.compile(r"type (\S+) hook (\S+) devices? (.*?) priority ([^;]+); policy (\w+);")
 _FIELD_TYPES = {
-    "saddr": "ipv4_addr",
-    "daddr": "ipv4_addr",
-    "protocol": "inet_proto",
-    "sport": "inet_service",
-    "dport": "inet_service",
+    ("ip", "saddr"): "ipv4_addr",
+    ("ip", "daddr"): "ipv4_addr",
+    ("ip", "protocol"): "inet_proto",
+    ("ip", "id"): "integer",
+    ("ip6", "saddr"): "ipv6_addr",
+    ("ip6", "daddr"): "ipv6_addr",
+    ("th", "sport"): "inet_service",
+    ("th", "dport"): "inet_service",
 }
 _PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
 
@@ -38,8 +45,23 @@ _PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
 class Kernel:
     """nftables of this host."""
 
-    def __init__(self, runner: Runner = run) -> None:
+    def __init__(self, runner: Runner = run, generation: Optional[Callable[[], Optional[int]]] = None) -> None:
         self._run = runner
+        # With another runner it is not this host's kernel that counts.
+        self._generation = generation or (transactions if runner is run else lambda: None)
+
+    def dialect(self) -> Dialect:
+        """What this nft and this kernel understand."""
+        return Dialect(
+            **{
+                name: self._run(["nft", "-c", "--debug=netlink", "-f", "-"], probe_text(body)).ok
+                for name, body in PROBES.items()
+            }
+        )
+
+    def generation(self) -> Optional[int]:
+        """How many transactions there have been in this network namespace; None where that cannot be told."""
+        return self._generation()
 
     def check_usable(self) -> str:
         """The version of nft. HostError when it is missing or too old, or its table can't be read."""
@@ -73,36 +95,46 @@ class Kernel:
             raise CommandError(f"nft -n -j {' '.join(arguments)} printed something that is not its JSON") from error
         return rows
 
-    def has_table(self) -> bool:
-        rows = self._json("list", "tables", "netdev")
-        return any(row.get("table", {}).get("name") == TABLE for row in rows)
-
-    def read(self, with_elements: bool = True, skip_elements: Collection[str] = ()) -> KernelTable:
+    def read(self) -> KernelTable:
         """Our table. Elements of maps with timeouts (flows, which may be a million) are left out."""
         table = KernelTable()
-        if not self.has_table():
-            return table
-        table.present = True
+        # Not "list tables" or "list table", which fetch every element of every map to print a name.
         for row in self._json("-t", "list", "ruleset", "netdev"):
             for kind, body in row.items():
                 if kind == "metainfo" or kind == "rule" or not isinstance(body, Mapping):
                     continue
+                if kind == "table" and body.get("name") == TABLE:
+                    table.present = True
                 if body.get("table") != TABLE:
                     continue
                 if kind in ("map", "set"):
                     table.maps[body["name"]] = KernelMap(kind, _spec(body))
                 elif kind != "chain":
                     table.foreign.append((kind, body["name"]))
+        if not table.present:
+            return table
         done = self._nft("-t", "-n", "--debug=netlink", "list", "ruleset", "netdev")
         codes = _byte_codes(done.stdout, TABLE)
+        for name in _counting(done.stdout, TABLE):
+            found = table.maps[name]
+            table.maps[name] = KernelMap(found.kind, replace(found.spec, counter=True))
         for name, (hook, text) in _chains_of(done.stdout, TABLE).items():
             table.chains[name] = KernelChain(hook, tuple(codes.get(name, ())), tuple(text))
-        if with_elements:
-            self._read_elements(table, frozenset(skip_elements))
+        self.read_elements(table, table.maps)
         return table
 
-    def _read_elements(self, table: KernelTable, skip: frozenset[str]) -> None:
-        wanted = {name for name, item in table.maps.items() if "timeout" not in item.spec.flags and name not in skip}
+    def sizes(self) -> dict[str, Optional[int]]:
+        """How large the maps and sets of our table are declared."""
+        return {
+            body["name"]: body.get("size")
+            for row in self._json("-t", "list", "ruleset", "netdev")
+            for kind, body in row.items()
+            if kind in ("map", "set") and body.get("table") == TABLE
+        }
+
+    def read_elements(self, table: KernelTable, maps: Collection[str]) -> None:
+        """Fill in the elements and counters of some maps of our table."""
+        wanted = {name for name in maps if "timeout" not in table.maps[name].spec.flags}
         rows: Iterable[dict[str, Any]]
         if len(wanted) > _MAPS_ONE_BY_ONE:
             rows = self._json("list", "table", "netdev", TABLE)
@@ -133,17 +165,48 @@ class Kernel:
 
         nft checks the rules against this kernel on the way; a CommandError holds its complaint.
         """
-        skeleton = table_text(table, name=_CHECK_TABLE, elements=False)
+        skeleton = table_text(table, name=PROBE_TABLE, elements=False)
         done = self._nft("-c", "--debug=netlink", "-f", "-", text=skeleton)
-        codes = _byte_codes(done.stdout, _CHECK_TABLE)
+        codes = _byte_codes(done.stdout, PROBE_TABLE)
         for chain in table.chains.values():
             if len(codes.get(chain.name, ())) != len(chain.rules):
                 raise CommandError(f"nft --debug=netlink did not show the byte code of the chain {chain.name}")
         return {name: tuple(codes[name]) for name in table.chains if table.chains[name].rules}
 
+    def check(self, transaction: str) -> None:
+        """Have a transaction checked by nft and the kernel; nothing is changed."""
+        self._nft("-c", "-f", "-", text=transaction)
+
     def apply(self, transaction: str) -> None:
         """Run one transaction: all of it, or nothing of it."""
         self._nft("-f", "-", text=transaction)
+
+
+_NETLINK_NETFILTER = 12
+_NFT_GETGEN, _NFT_NEWGEN, _NFTA_GEN_ID = (10 << 8) | 16, (10 << 8) | 15, 1
+
+
+def transactions() -> Optional[int]:
+    """The number of this network namespace's last transaction (its "generation"), which nft itself does not print."""
+    message = struct.pack("=IHHIIBBH", 20, _NFT_GETGEN, 1, 1, 0, 0, 0, 0)
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as channel:
+            channel.settimeout(1)
+            channel.send(message)
+            answer = channel.recv(4096)
+        length, kind = struct.unpack_from("=IH", answer)
+        if kind != _NFT_NEWGEN:
+            return None
+        at = 20
+        while at + 8 <= length:
+            size, attribute = struct.unpack_from("=HH", answer, at)
+            if attribute & 0x3FFF == _NFTA_GEN_ID:
+                number: int = struct.unpack_from(">I", answer, at + 4)[0]
+                return number
+            at += (size + 3) & ~3 or 4
+    except (OSError, struct.error):
+        pass
+    return None
 
 
 def _key_types(key: Any) -> tuple[str, ...]:
@@ -160,24 +223,30 @@ def _type_of(expression: Any) -> str:
     if isinstance(expression, Mapping):
         if "numgen" in expression:
             return "integer"
+        if "meta" in expression and expression["meta"] in ({"key": "mark"}, "mark"):
+            return "mark"
+        if expression.get("meta") in ({"key": "l4proto"}, "l4proto"):
+            return "inet_proto"
         payload = expression.get("payload")
         if isinstance(payload, Mapping):
-            return _FIELD_TYPES.get(str(payload.get("field")), str(payload))
+            if "base" in payload:
+                return "integer"
+            return _FIELD_TYPES.get((str(payload.get("protocol")), str(payload.get("field"))), str(payload))
     return str(expression)
 
 
 def _spec(body: Mapping[str, Any]) -> Spec:
     key = body.get("type")
     value = body.get("map")
-    counters = any("counter" in statement for statement in body.get("stmt", ()) if isinstance(statement, Mapping))
     flags = body.get("flags", [])
     return Spec(
         key=_key_types(key),
-        value=None if value is None else str(value),
+        value=None if value is None else _key_types(value)[0],
         size=body.get("size"),
         # Some versions list "dynamic", some don't; that rules fill the map is seen from the rules.
         flags=frozenset(flags if isinstance(flags, list) else [flags]) - {"dynamic"},
-        counter=counters,
+        # Whether elements count is read from the text: the JSON of nft 1.0.2 does not tell.
+        timeout=body.get("timeout"),
     )
 
 
@@ -204,12 +273,18 @@ def _value(kind: str, raw: Any) -> str:
     if isinstance(raw, Mapping):
         if "range" in raw:
             return "-".join(str(end) for end in raw["range"])
+        if "prefix" in raw:
+            return f"{raw['prefix']['addr']}/{raw['prefix']['len']}"
         for verdict in ("goto", "jump"):
             if verdict in raw:
                 return f"{verdict} {raw[verdict]['target']}"
         return " ".join(str(word) for word in raw)
     if kind == "mark":
         return f"0x{int(str(raw), 0):08x}"
+    if kind == "integer":
+        number = int(str(raw), 0)
+        # Beyond 32 bits it is the beginning of a frame.
+        return str(number) if number < 1 << 32 else f"0x{number:024x}"
     if kind == "inet_proto" and str(raw).isdigit():
         return _PROTOCOLS.get(int(raw), str(raw))
     return str(raw)
@@ -238,15 +313,36 @@ def _byte_codes(printed: str, table: str) -> dict[str, list[str]]:
     return codes
 
 
+def _smaller_order(match: re.Match[str]) -> str:
+    """A number in whichever order of its bytes is smaller: nft 1.1.7 compiles in one and lists in the other."""
+    digits = match[1]
+    return "0x" + min(digits, bytes.fromhex(digits)[::-1].hex())
+
+
 def _plain_instruction(line: str) -> str:
     """An instruction without what only a loaded rule shows: counts, and fields that are zero."""
     if line.startswith("[ counter "):
         return "[ counter ]"
+    line = _HEX.sub(_smaller_order, line)
     if line.startswith("[ lookup "):
         return re.sub(r" 0x0 \]\Z", " ]", line)
     if line.startswith("[ dynset "):
-        return re.sub(r" timeout 0ms \]\Z", " ]", line)
+        return line.replace(" timeout 0ms ", " ")
     return line
+
+
+def _counting(printed: str, table: str) -> list[str]:
+    """The maps and sets of our table whose elements count, in a listing without elements."""
+    names = []
+    inside, name = False, ""
+    for line in printed.splitlines():
+        if line.startswith("table "):
+            inside = line == f"table netdev {table} {{"
+        elif inside and line.startswith(("\tmap ", "\tset ")):
+            name = line.split()[1]
+        elif inside and line == "\t\tcounter":
+            names.append(name)
+    return names
 
 
 def _chains_of(printed: str, table: str) -> dict[str, tuple[Optional[Hook], list[str]]]:

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional
 
 from .table import TABLE, Chain, Counter, Hook, KernelMap, KernelTable, Map, Spec, Table, chain_head, element_text
 
 # Long element lists are cut into commands of this many, so that they stay readable.
-_ELEMENTS_PER_COMMAND = 64
+_ELEMENTS_PER_COMMAND = 512
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Plan:
 
     commands: tuple[str, ...]
     reasons: tuple[str, ...]
+    resized: tuple[str, ...] = ()  # maps that rules fill and that keep what is in them, if the kernel can do that
 
     @property
     def text(self) -> str:
@@ -49,6 +50,15 @@ def _same_spec(want: Spec, have: KernelMap, kind: str) -> bool:
     return kind == have.kind and want == have.spec
 
 
+def _only_size_differs(want: Map, have: KernelMap) -> bool:
+    """A table of flows of another size: the kernel (since 6.x) changes that in place, and the flows stay."""
+    return (
+        want.elements is None
+        and want.spec.size != have.spec.size
+        and _same_spec(replace(want.spec, size=have.spec.size), have, want.kind)
+    )
+
+
 class _Planner:
     def __init__(
         self, want: Table, codes: Mapping[str, Sequence[str]], have: KernelTable, recreate: frozenset[str]
@@ -61,10 +71,17 @@ class _Planner:
             self.reasons.append("the table is missing")
         self._lost_maps = sorted(set(have.maps) - set(want.maps))
         self._new_maps = [name for name in want.maps if name not in have.maps]
+        self._resized_maps = [
+            name
+            for name, item in want.maps.items()
+            if name in have.maps and name not in recreate and _only_size_differs(item, have.maps[name])
+        ]
         self._remade_maps = [
             name
             for name, item in want.maps.items()
-            if name in have.maps and (name in recreate or not _same_spec(item.spec, have.maps[name], item.kind))
+            if name in have.maps
+            and name not in self._resized_maps
+            and (name in recreate or not _same_spec(item.spec, have.maps[name], item.kind))
         ]
         self._lost_chains = sorted(set(have.chains) - set(want.chains))
         self._new_chains = [name for name in want.chains if name not in have.chains]
@@ -98,7 +115,7 @@ class _Planner:
         for name in [*self._new_chains, *self._rehooked]:
             head = chain_head(self._want.chains[name])
             commands.append(f"add chain netdev {TABLE} {name}" + (f" {{ {head} }}" if head else ""))
-        for name in [*self._new_maps, *self._remade_maps]:
+        for name in [*self._resized_maps, *self._new_maps, *self._remade_maps]:
             item = self._want.maps[name]
             commands.append(
                 f"add {item.kind} netdev {TABLE} {name} {{ {' '.join(f'{line};' for line in item.declaration)} }}"
@@ -107,7 +124,7 @@ class _Planner:
         for name in [*self._new_chains, *self._rehooked, *self._rewritten]:
             commands += [f"add rule netdev {TABLE} {name} {rule}" for rule in self._want.chains[name].rules]
         self._explain()
-        return Plan(tuple(commands), tuple(self.reasons))
+        return Plan(tuple(commands), tuple(self.reasons), tuple(self._resized_maps))
 
     def _kept_maps(self) -> list[Map]:
         return [
@@ -167,6 +184,8 @@ class _Planner:
             say(f"{self._have.maps[name].kind} {name}: not wanted")
         for name in self._remade_maps:
             say(f"{self._want.maps[name].kind} {name}: declared differently")
+        for name in self._resized_maps:
+            say(f"{self._want.maps[name].kind} {name}: has another size")
         for kind, name in self._have.foreign:
             say(f"{kind} {name}: not wanted")
         for item in self._kept_maps():

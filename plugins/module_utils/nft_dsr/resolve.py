@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Callable, Optional
 
 from ..common.errors import ConfigError
 from ..common.iproute import HeldAddress, IPAddress, Iproute, Link, Route
+from ..common.neighbours import question_of
 from .model import Backend, Vip
-from .ruleset import ResolvedVip
+from .resolved import ResolvedVip
 
 _ONE_DOMAIN = (
     "L2 DSR needs one broadcast domain (for routed networks use L3 DSR); "
@@ -41,7 +41,7 @@ class _Host:
             raise ConfigError(path, f"{name} is no Ethernet interface; L2 DSR rewrites MAC addresses")
         return link
 
-    def owner(self, address: ipaddress.IPv4Address) -> Optional[HeldAddress]:
+    def owner(self, address: IPAddress) -> Optional[HeldAddress]:
         return next((held for held in self.held if held.ip == address), None)
 
 
@@ -57,13 +57,15 @@ def resolve(
     ``places`` says where each VIP stands in the user's data; ``known`` is what was resolved before, by
     name. Raises ConfigError for what can't work on this host.
     """
-    host = _Host(iproute, sorted({backend.address for vip in vips for backend in vip.backends}))
+    # Link-local addresses have no route of their own; their NIC is given.
+    asked = {backend.address for vip in vips for backend in vip.backends if not backend.address.is_link_local}
+    host = _Host(iproute, sorted(asked, key=lambda address: (address.version, int(address))))
     chosen = [_interfaces(vip, place, host) for vip, place in zip(vips, places)]
     answers = _ask(vips, [backend_interface for _interface, backend_interface in chosen], resolver)
     memory = {
         (item.backend_interface, address): mac
         for item in known.values()
-        for address, mac in sorted(item.macs.items())
+        for address, mac in item.macs.items()
         # A MAC that a user pinned is no memory of an answer.
         if not any(backend.address == address and backend.mac for backend in item.vip.backends)
     }
@@ -111,8 +113,8 @@ def _interfaces(vip: Vip, place: str, host: _Host) -> tuple[str, str]:
 def _check_vip_address(vip: Vip, place: str, host: _Host) -> None:
     path = f"{place}address"
     own = host.owner(vip.address)
-    # The VIP itself stands on the NIC as a /32; anything wider is an address of the host's own.
-    if own is not None and own.value.network.prefixlen < 32:
+    # The VIP itself stands on the NIC as a /32 or /128; anything wider is an address of the host's own.
+    if own is not None and own.value.network.prefixlen < vip.address.max_prefixlen:
         raise ConfigError(
             path,
             f"{vip.address} is this load balancer's own address ({own.value} on {own.link}); "
@@ -130,14 +132,16 @@ def _check_backend_address(backend: Backend, path: str, host: _Host) -> None:
     _check_not_network(backend.address, path, host)
 
 
-def _check_not_network(address: ipaddress.IPv4Address, path: str, host: _Host) -> None:
+def _check_not_network(address: IPAddress, path: str, host: _Host) -> None:
     for held in host.held:
         network = held.value.network
-        if network.version != 4 or network.prefixlen > 30:
+        # A network of one or two addresses has neither of these (RFC 3021, RFC 6164).
+        if network.version != address.version or network.prefixlen > network.max_prefixlen - 2:
             continue
         if address == network.network_address:
-            raise ConfigError(path, f"{address} is the network address of {network} ({held.link}); {_A_HOSTS}")
-        if address == network.broadcast_address:
+            name = "network address" if network.version == 4 else "subnet's router anycast address"
+            raise ConfigError(path, f"{address} is the {name} of {network} ({held.link}); {_A_HOSTS}")
+        if network.version == 4 and address == network.broadcast_address:
             raise ConfigError(path, f"{address} is the broadcast address of {network} ({held.link}); {_A_HOSTS}")
 
 
@@ -188,6 +192,7 @@ def _mac(
     remembered: Optional[str],
     warnings: list[str],
 ) -> Optional[str]:
+    question = question_of(backend.address.version)
     if backend.mac is not None:
         return backend.mac
     if backend.down:
@@ -209,18 +214,19 @@ def _mac(
         )
     if remembered is not None:
         warnings.append(
-            f"{vip.name}: the backend {backend.label} does not answer ARP on {interface}; "
+            f"{vip.name}: the backend {backend.label} does not answer {question} on {interface}; "
             f"it keeps the MAC address {remembered} that it had"
         )
         return remembered
     if not vip.require_mac:
         warnings.append(
-            f"{vip.name}: the backend {backend.label} does not answer ARP on {interface}; "
+            f"{vip.name}: the backend {backend.label} does not answer {question} on {interface}; "
             "it is left out of service until a later run finds it"
         )
         return None
     raise ConfigError(
         f"{path}.address",
-        f"{backend.address} does not answer ARP on {interface}, so its MAC address is not known; start the host, "
-        "correct the address, give its 'mac', or set 'state: down' (or 'require_mac: false' for the VIP)",
+        f"{backend.address} does not answer {question} on {interface}, so its MAC address is not known; "
+        "start the host, correct the address, give its 'mac', or set 'state: down' (or 'require_mac: false' for the "
+        "VIP)",
     )

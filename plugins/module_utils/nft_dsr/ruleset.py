@@ -7,108 +7,68 @@ A packet's way: the ingress chain of its NIC looks its address, protocol and por
 which sends it to the chain of its VIP. There an index (a seeded hash of the packet, or a counter) is
 looked up in a slot table, which gives a backend's number; the backend's number is looked up in the
 VIP's backends, which give the MAC address and count; the last chain writes the load balancer's own MAC
-as the source and sends the frame out.
+as the source and sends the frame out. What has no ports of its own takes another way: the later
+fragments of a datagram follow its first, and an ICMP error follows the flow that it quotes.
 
 Names: what stands before the first '_' says what it is, what stands after it whose it is, so no name of
-a VIP can clash with anything.
+a VIP can clash with anything. What a NIC has for IPv4 and IPv6 both ends in 6 for the latter.
 
-    ingress_<NIC>    chain   the hook
-    services_<NIC>   map     address . protocol . port to chain; counts each service
-    ranges_<NIC>     map     the same for port ranges; allports_<NIC> for all ports of a protocol
-    output_<NIC>     chain   own MAC as source, out of this NIC
-    vip_<VIP>        chain   what happens to a VIP's packets; syn_, fin_, fallback_, grace_: its parts
-    slots_<VIP>      map     hash slot to backend; shared by VIPs with equal members and weights,
-                             named after the one that had it first
-    handout_<VIP>    map     the slots of backends that are not available: slot to backend instead
-    turns_<VIP>      map     round-robin turn to backend
-    backends_<VIP>   map     backend to MAC; a backend that is not here gets no packet
-    guard_<VIP>      set     the backends' MACs: frames from them to the VIP are dropped
-    flows_<VIP>      map     tracked flows; closing_: TCP flows after FIN or RST
-    switch_<VIP>     map     turns the first seconds of a UDP drain on, and itself off
+    ingress_<NIC>       chain   the hook
+    services_<NIC>      map     address . protocol . port to chain; counts each service
+    ranges_<NIC>        map     the same for port ranges; allports_ for all ports of a protocol, any_ for the rest
+    errors_<NIC>        map     the same by what an ICMP error quotes; also errorranges_, errorall_, errorany_
+    icmp_<NIC>          chain   ICMP errors
+    fragment_<NIC>      chain   fragments without ports, that is all but the first
+    orphans_<NIC>       map     where those go of which no first one was seen, by address . protocol
+    fragments_<NIC>     map     datagrams of which the first fragment went out of this NIC: to which MAC
+    output_<NIC>        chain   out of this NIC
+    stations_all        set     MACs of backends and our own; guard_ip, guard_ip6: MAC . VIP that must not be
+    guard_all           chain   drops what these send to such a VIP: a backend that forwards makes no storm
+    vip_<VIP>           chain   what happens to a VIP's packets; syn_, fin_, fallback_, grace_: its parts
+    error_<VIP>         chain   ICMP errors about a VIP's flows
+    slots_<VIP>         map     hash slot to backend; shared by VIPs with equal members and weights,
+                                named after the one that had it first
+    handout_<VIP>       map     the slots of backends that are not available: slot to backend instead
+    turns_<VIP>         map     round-robin turn to backend
+    backends_<VIP>      map     backend to its MAC and our own, as frames begin; one that is not here gets no packet
+    fit_<VIP>           set     the backends that get new flows, where clients are remembered
+    allow_<VIP>         set     sources that may come; deny_: that may not; newflows_: how many flows each began
+    flows_<VIP>         map     tracked flows; closing_: connections after their end began
+    clients_<VIP>       map     clients that are to stay with their backend
+    switch_<VIP>        map     turns the first seconds of a UDP drain on, and itself off
 """
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Optional
 
 from . import schedule
-from .model import Backend, Vip
-from .table import Chain, KernelTable, Map, Spec, Table
+from .dialect import CURRENT, Dialect
+from .dispatch import Dispatch, guard, output_chains
+from .model import IPNetwork, Vip
+from .resolved import DRAINING, PLAIN, RELEASED, TRACKED, ResolvedVip
+from .table import KernelTable, Spec, Table, TableBuilder
+from .vip_rules import VipRules
 
-# Fixed, so that every load and every load balancer hashes alike; 0 would mean "draw one".
-_SEED = 0x2D5A1B0D
-
-# How long a flow that sends nothing is remembered, in seconds, and how many flows a VIP may have.
-SYN_TIMEOUT = 60
-ESTABLISHED_TIMEOUT = 900
-CLOSING_TIMEOUT = 60
-UDP_TIMEOUT = 120
-FLOW_TABLE_SIZE = 1048576
-
-PLAIN = "plain"  # a hash VIP that tracks nothing
-DRAINING = "draining"  # a hash VIP that tracks because a backend drains
-RELEASED = "released"  # a hash VIP with entries left over from such a time, or from another scheduler
-TRACKED = "tracked"  # a VIP whose scheduler tracks
+_ETHER_TYPES = {4: "ip", 6: "ip6"}
+NEW_FLOWS_TABLE_SIZE = 65536
+# How long a source is remembered that began flows; longer than any burst lasts at its rate.
+_NEW_FLOWS_TIMEOUT = {"second": 10, "minute": 120, "hour": 7200, "day": 172800}
 
 # What stands before the '_' in the names of objects that belong to one VIP
 VIP_OBJECTS = frozenset(
     (
-        *("vip", "syn", "fin", "fallback", "grace"),
-        *("slots", "handout", "turns", "backends", "guard", "flows", "closing", "switch"),
+        *("vip", "syn", "fin", "fallback", "grace", "error", "slots", "handout", "turns", "backends", "fit"),
+        *("allow", "deny", "newflows", "flows", "closing", "clients", "switch"),
     )
 )
-
-_FLOW_KEY = "ip saddr . th sport . th dport"
-_FLAGS = "tcp flags & (fin | syn | rst | ack)"
-
-
-@dataclass(frozen=True)
-class ResolvedVip:
-    """A VIP and what the host adds to it: the NICs, and the MAC of each backend that has one."""
-
-    vip: Vip
-    interface: str
-    backend_interface: str
-    macs: Mapping[ipaddress.IPv4Address, str]
-
-    def usable(self, backend: Backend) -> bool:
-        """Packets may be sent to it: not down, and its MAC is known."""
-        return not backend.down and backend.address in self.macs
-
-    def eligible(self, backend: Backend) -> bool:
-        """It gets new flows."""
-        return self.usable(backend) and not backend.draining
-
-    @property
-    def weights(self) -> dict[int, int]:
-        return {backend.mark: self.vip.table_weight(backend) for backend in self.vip.backends}
-
-
-class _Builder:
-    """Collects the objects of a table in the order in which they are made."""
-
-    def __init__(self) -> None:
-        self.maps: dict[str, Map] = {}
-        self.chains: dict[str, Chain] = {}
-
-    def map(
-        self,
-        name: str,
-        declaration: Sequence[str],
-        spec: Spec,
-        elements: Optional[Mapping[str, str]],
-        initial: Optional[Mapping[str, str]] = None,
-    ) -> str:
-        self.maps[name] = Map(name, tuple(declaration), spec, elements, initial or {})
-        return name
-
-    def chain(self, name: str, rules: Iterable[str], device: Optional[str] = None) -> str:
-        self.chains[name] = Chain(name, tuple(rules), device)
-        return name
+# Maps that count packets by service, without the suffix of their family.
+SERVICE_MAPS = frozenset(
+    f"{name}{suffix}" for name in ("services", "ranges", "allports", "any") for suffix in ("", "6")
+)
 
 
 def flow_modes(vips: Iterable[Vip], existing: Collection[str]) -> dict[str, str]:
@@ -117,7 +77,7 @@ def flow_modes(vips: Iterable[Vip], existing: Collection[str]) -> dict[str, str]
 
 
 def _flow_mode(vip: Vip, existing: Collection[str]) -> str:
-    if not vip.hashed:
+    if vip.tracks:
         return TRACKED
     if vip.draining:
         return DRAINING
@@ -129,41 +89,52 @@ def render(
     own_macs: Mapping[str, str],
     slot_tables: Optional[Mapping[str, str]] = None,
     modes: Optional[Mapping[str, str]] = None,
+    dialect: Dialect = CURRENT,
 ) -> Table:
     """The table for these VIPs.
 
     ``own_macs`` has the MAC of each NIC that reaches backends. ``slot_tables`` says which slot table
     each VIP uses now, from slot_tables_in_use(), so that it keeps its name. ``modes`` comes from
-    flow_modes().
+    flow_modes(), ``dialect`` is what the host's nft understands.
     """
-    build = _Builder()
-    ordered = sorted(resolved, key=lambda item: item.vip.name)
+    build = TableBuilder()
+    ordered = [replace(item, dialect=dialect) for item in sorted(resolved, key=lambda item: item.vip.name)]
     modes = modes if modes is not None else flow_modes([item.vip for item in ordered], ())
     names = _slot_table_names(ordered, slot_tables or {})
+    if ordered:
+        guard(build, ordered, own_macs)  # first: the kernel finds the sets by walking a list
     for item in ordered:
         name = names[item.vip.name]
         if name not in build.maps:
-            _slots_map(build, name, item)
+            owners = schedule.hash_table(item.weights())
+            _slots_map(build, name, item, len(owners), dict(enumerate(owners)))
     for item in ordered:
-        _vip_objects(build, item, names[item.vip.name], modes[item.vip.name])
+        _vip_objects(build, item, names[item.vip.name], modes[item.vip.name], own_macs[item.backend_interface])
     for interface in sorted({item.backend_interface for item in ordered}):
-        build.chain(
-            f"output_{interface}",
-            [f'ether saddr set {own_macs[interface]} fwd to "{interface}"'],
-        )
+        output_chains(build, interface, [item for item in ordered if item.backend_interface == interface])
     for interface in sorted({item.interface for item in ordered}):
-        _dispatch(build, interface, [item for item in ordered if item.interface == interface])
+        arriving = [item for item in ordered if item.interface == interface]
+        Dispatch(build, interface, arriving, own_macs, modes).render()
     return Table(build.maps, build.chains)
 
 
 def slot_tables_in_use(have: KernelTable) -> dict[str, str]:
     """Which slot table the rules of each VIP look up in the kernel: VIP to the map's name."""
+    return _slot_tables({name: chain.code for name, chain in have.chains.items()}, have.maps)
+
+
+def slot_tables_of(table: Table) -> dict[str, str]:
+    """The same of a table that is wanted."""
+    return _slot_tables({name: chain.rules for name, chain in table.chains.items()}, table.maps)
+
+
+def _slot_tables(chains: Mapping[str, Sequence[str]], maps: Collection[str]) -> dict[str, str]:
     found = {}
-    for name, chain in have.chains.items():
+    for name, rules in chains.items():
         kind, _underscore, owner = name.partition("_")
         if kind in ("vip", "fallback"):
-            match = re.search(r"\bslots_[A-Za-z0-9_.-]+", "\n".join(chain.code))
-            if match and match[0] in have.maps:
+            match = re.search(r"\bslots_[A-Za-z0-9_.-]+", "\n".join(rules))
+            if match and match[0] in maps:
                 found[owner] = match[0]
     return found
 
@@ -176,7 +147,7 @@ def _slot_table_names(ordered: Sequence[ResolvedVip], in_use: Mapping[str, str])
     """
     groups: dict[tuple[tuple[int, int], ...], list[str]] = {}
     for item in ordered:
-        groups.setdefault(tuple(sorted(item.weights.items())), []).append(item.vip.name)
+        groups.setdefault(tuple(sorted(item.weights().items())), []).append(item.vip.name)
     # Where a group splits, the larger part keeps the table: fewer rules change.
     by_size = sorted(groups.values(), key=lambda vips: (-len(vips), vips[0]))
     taken: dict[str, str] = {}  # name of the table to the first VIP of its group
@@ -202,226 +173,132 @@ def _mark(number: int) -> str:
     return f"0x{number:08x}"
 
 
-def _slots_spec(size: int) -> tuple[tuple[str, ...], Spec]:
-    return (f"typeof numgen inc mod {size} : meta mark", f"size {size}"), Spec(("integer",), "mark", size)
+def _slots_map(build: TableBuilder, name: str, item: ResolvedVip, size: int, slots: Mapping[int, int]) -> None:
+    """A map that an index of ``size`` values looks up: slot or turn to backend."""
+    if item.dialect.mark_index:
+        declaration, key = "type mark : mark", "mark"
+        elements = {_mark(slot): _mark(backend) for slot, backend in slots.items()}
+    else:
+        declaration, key = f"typeof numgen inc mod {size} : meta mark", "integer"
+        elements = {str(slot): _mark(backend) for slot, backend in slots.items()}
+    build.map(name, (declaration, f"size {size}"), Spec((key,), "mark", size), elements)
 
 
-def _slots_map(build: _Builder, name: str, item: ResolvedVip) -> None:
-    owners = schedule.hash_table(item.weights)
-    declaration, spec = _slots_spec(len(owners))
-    elements = {str(slot): _mark(owner) for slot, owner in enumerate(owners)}
-    build.map(name, declaration, spec, elements)
-
-
-def _vip_objects(build: _Builder, item: ResolvedVip, slot_table: str, mode: str) -> None:
+def _vip_objects(build: TableBuilder, item: ResolvedVip, slot_table: str, mode: str, own_mac: str) -> None:
     vip = item.vip
     name = vip.name
-    slots = schedule.hash_slots(len(vip.backends))
-    eligible = [backend for backend in vip.backends if item.eligible(backend)]
+    weights = item.weights()
+    slots = schedule.hash_slots(len(weights))
+    available = [item.mark(backend) for backend in vip.backends if item.eligible(backend)]
 
-    homes = schedule.handout(item.weights, [backend.mark for backend in eligible])
-    declaration, spec = _slots_spec(slots)
-    build.map(f"handout_{name}", declaration, spec, {str(slot): _mark(taker) for slot, taker in homes.items()})
+    homes = schedule.handout(weights, available, item.weights(backup=True))
+    _slots_map(build, f"handout_{name}", item, slots, homes)
     build.map(
         f"backends_{name}",
-        ("type mark : ether_addr", "counter"),
-        Spec(("mark",), "ether_addr", counter=True),
-        {_mark(backend.mark): item.macs[backend.address] for backend in vip.backends if item.usable(backend)},
+        # Both addresses at once: writing them one after the other costs a rule its speed.
+        ("typeof meta mark : @ll,0,96", "counter"),
+        Spec(("mark",), "integer", counter=True),
+        {
+            _mark(item.mark(backend)): frame_start(item.macs[backend.address], own_mac)
+            for backend in vip.backends
+            if item.usable(backend)
+        },
     )
-    build.map(
-        f"guard_{name}",
-        ("type ether_addr",),
-        Spec(("ether_addr",), None),
-        {item.macs[backend.address]: "" for backend in vip.backends if backend.address in item.macs},
-    )
+    turns = 0
     if not vip.hashed:
         turns = schedule.turn_slots(len(vip.backends))
-        table = schedule.turn_table({backend.mark: backend.weight for backend in eligible}, turns)
-        declaration, spec = _slots_spec(turns)
-        build.map(f"turns_{name}", declaration, spec, {str(turn): _mark(owner) for turn, owner in enumerate(table)})
+        table = schedule.turn_table({item.mark(backend): backend.weight for backend in item.takers}, turns)
+        _slots_map(build, f"turns_{name}", item, turns, dict(enumerate(table)))
+    _source_sets(build, item)
     if mode != PLAIN:
-        _flow_map(build, f"flows_{name}")
-        if vip.protocol == "tcp":
-            _flow_map(build, f"closing_{name}")
+        _flow_map(build, item, f"flows_{name}")
+        if vip.connections:
+            _flow_map(build, item, f"closing_{name}")
+    if vip.persistence_timeout:
+        _clients_map(build, item)
 
-    rules = _VipRules(vip, item.backend_interface, slot_table, slots, has_eligible=bool(eligible))
-    guard = f"ether saddr @guard_{name} counter drop"
+    rules = VipRules(item, mode, slot_table, slots, turns)
+    build.chain(f"error_{name}", rules.icmp_error())
     if mode == PLAIN:
-        build.chain(f"vip_{name}", [guard, *rules.by_full_table()])
+        build.chain(f"vip_{name}", [*rules.refused(), *rules.new_connections(), *rules.by_full_table()])
         return
     build.chain(f"fallback_{name}", rules.by_full_table())
-    if vip.protocol == "tcp":
-        build.chain(f"syn_{name}", rules.tcp_syn(mode))
-        build.chain(f"fin_{name}", rules.tcp_fin())
-        build.chain(f"vip_{name}", [guard, *rules.tcp()])
-    else:
-        if mode == DRAINING:
-            build.chain(f"grace_{name}", rules.udp_grace())
-            build.map(
-                f"switch_{name}",
-                ("type inet_proto : verdict", "flags timeout"),
-                Spec(("inet_proto",), "verdict", flags=frozenset({"timeout"})),
+    if vip.connections:
+        build.chain(f"syn_{name}", rules.opening())
+        build.chain(f"fin_{name}", rules.ending())
+        build.chain(f"vip_{name}", [*rules.refused(), *rules.connections()])
+        return
+    if mode == DRAINING:
+        build.chain(f"grace_{name}", rules.datagrams_in_grace())
+        build.map(
+            f"switch_{name}",
+            ("type ether_type : verdict", "flags timeout"),
+            Spec(("ether_type",), "verdict", flags=frozenset({"timeout"})),
+            None,
+            {f"{_ETHER_TYPES[item.family.version]} timeout {vip.flows.timeouts['udp']}s": f"goto grace_{name}"},
+        )
+    build.chain(f"vip_{name}", [*rules.refused(), *rules.datagrams()])
+
+
+def frame_start(destination: str, source: str) -> str:
+    """The first twelve bytes of a frame, as a number in nft's words."""
+    return f"0x{destination}{source}".replace(":", "")
+
+
+def _source_sets(build: TableBuilder, item: ResolvedVip) -> None:
+    vip, family = item.vip, item.family
+    kind = (f"type {family.address_type}", "flags interval")
+    spec = Spec((family.address_type,), None, flags=frozenset({"interval"}))
+    if vip.deny_sources:
+        build.map(f"deny_{vip.name}", kind, spec, {_network(network): "" for network in vip.deny_sources})
+    if vip.allow_sources is not None:
+        build.map(f"allow_{vip.name}", kind, spec, {_network(network): "" for network in vip.allow_sources})
+    if vip.new_flows_per_source is not None:
+        build.map(
+            f"newflows_{vip.name}",
+            (
+                f"typeof {family.saddr}",
+                f"size {NEW_FLOWS_TABLE_SIZE}",
+                "flags dynamic,timeout",
+                f"timeout {_NEW_FLOWS_TIMEOUT[vip.new_flows_per_source.unit]}s",
+            ),
+            Spec(
+                (family.address_type,),
                 None,
-                {f"{vip.protocol} timeout {UDP_TIMEOUT}s": f"goto grace_{name}"},
-            )
-        build.chain(f"vip_{name}", [guard, *rules.udp(mode)])
+                NEW_FLOWS_TABLE_SIZE,
+                frozenset({"timeout"}),
+                timeout=_NEW_FLOWS_TIMEOUT[vip.new_flows_per_source.unit],
+            ),
+            None,
+        )
 
 
-def _flow_map(build: _Builder, name: str) -> None:
+def _network(network: IPNetwork) -> str:
+    """A network as nft writes it: one address without a length."""
+    return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
+
+
+def _flow_map(build: TableBuilder, item: ResolvedVip, name: str) -> None:
+    family, vip = item.family, item.vip
+    key, types = (
+        (family.client_declaration, ("integer",))
+        if vip.protocol == "any"
+        else (family.flow_declaration, family.flow_types)
+    )
+    _tracking_map(build, name, key, types, vip.flows.size)
+
+
+def _clients_map(build: TableBuilder, item: ResolvedVip) -> None:
+    name = item.vip.name
+    _tracking_map(build, f"clients_{name}", item.family.client_declaration, ("integer",), item.vip.flows.size)
+    fit = {_mark(item.mark(backend)): "" for backend in item.takers}
+    build.map(f"fit_{name}", ("type mark",), Spec(("mark",), None), fit)
+
+
+def _tracking_map(build: TableBuilder, name: str, key: str, types: tuple[str, ...], size: int) -> None:
     build.map(
         name,
-        (f"typeof {_FLOW_KEY} : meta mark", f"size {FLOW_TABLE_SIZE}", "flags dynamic,timeout"),
-        Spec(
-            ("ipv4_addr", "inet_service", "inet_service"),
-            "mark",
-            FLOW_TABLE_SIZE,
-            frozenset({"timeout"}),
-        ),
+        (key, f"size {size}", "flags dynamic,timeout"),
+        Spec(types, "mark", size, frozenset({"timeout"})),
         None,
     )
-
-
-class _VipRules:
-    """The rules of one VIP. Each rule ends the packet's way, or breaks off and leaves it to the next.
-
-    A lookup that finds nothing breaks the rule. An update of a full flow table breaks it too, which is
-    why recording and forwarding always share one rule: what can't be recorded falls to the hash, and so
-    does every later packet of that flow.
-    """
-
-    def __init__(self, vip: Vip, backend_interface: str, slot_table: str, slots: int, has_eligible: bool) -> None:
-        name = vip.name
-        self._vip = vip
-        self._has_eligible = has_eligible
-        field_of_port = f"{vip.protocol} sport"
-        hashed = f"ip saddr . {field_of_port}" if vip.scheduler == "connection_hash" or not vip.hashed else "ip saddr"
-        index = f"meta mark set jhash {hashed} mod {slots} seed {_SEED:#x}"
-        self._owner = f"{index} map @{slot_table}"
-        self._taker = f"{index} map @handout_{name}"
-        turns = schedule.turn_slots(len(vip.backends))
-        self._turn = f"meta mark set numgen inc mod {turns} map @turns_{name}"
-        self._to_backend = f"ether daddr set meta mark map @backends_{name}"
-        self._out = f"goto output_{backend_interface}"
-        self._flow = f"meta mark set {_FLOW_KEY} map @flows_{name}"
-        self._closing = f"meta mark set {_FLOW_KEY} map @closing_{name}"
-
-    def _set(self, operation: str, kind: str, timeout: int = 0) -> str:
-        life = f" timeout {timeout}s" if timeout else ""
-        return f"{operation} @{kind}_{self._vip.name} {{ {_FLOW_KEY}{life} : meta mark }}"
-
-    def _forward(self, choice: str, *notes: str) -> str:
-        return " ".join((choice, self._to_backend, *notes, self._out))
-
-    def _record(self, choice: str) -> str:
-        """Choose, record, forward. Deleting first: an update would renew a dead backend's entry."""
-        tcp = self._vip.protocol == "tcp"
-        forget = (self._set("delete", "flows"), *((self._set("delete", "closing"),) if tcp else ()))
-        return " ".join(
-            (
-                choice,
-                self._to_backend,
-                *forget,
-                self._set("update", "flows", SYN_TIMEOUT if tcp else UDP_TIMEOUT),
-                self._out,
-            )
-        )
-
-    def by_full_table(self) -> list[str]:
-        """The slot's owner; if it isn't available, who has the slot meanwhile; or nobody."""
-        return [self._forward(self._owner), self._forward(self._taker), "counter drop"]
-
-    def _schedule_new(self, mode: str) -> list[str]:
-        if not self._has_eligible:
-            return []
-        if mode == TRACKED:
-            return [self._record(self._turn)]
-        # Slots of backends that get no new flows are all in the handout; any other owner is fine.
-        return [self._record(self._taker), self._record(self._owner)]
-
-    def tcp(self) -> list[str]:
-        name = self._vip.name
-        return [
-            f"{_FLAGS} == syn goto syn_{name}",
-            f"tcp flags & (fin | rst) != 0 goto fin_{name}",
-            self._forward(self._flow, self._set("update", "flows", ESTABLISHED_TIMEOUT)),
-            # Once closing, never established again: a half-closed download lives while it moves.
-            self._forward(self._closing, self._set("update", "closing", CLOSING_TIMEOUT)),
-            f"goto fallback_{name}",
-        ]
-
-    def tcp_syn(self, mode: str) -> list[str]:
-        name = self._vip.name
-        repeated = self._forward(self._flow)  # a SYN sent again stays with its backend
-        if mode == RELEASED:
-            # Nothing new is recorded, but an entry of an earlier connection of these ports must not
-            # catch the packets that follow.
-            return [repeated, self._set("delete", "closing"), f"goto fallback_{name}"]
-        if not self._has_eligible:
-            return [repeated, "counter drop"]
-        return [repeated, *self._schedule_new(mode), f"counter goto fallback_{name}"]
-
-    def tcp_fin(self) -> list[str]:
-        return [
-            self._forward(self._flow, self._set("update", "closing", CLOSING_TIMEOUT), self._set("delete", "flows")),
-            self._forward(self._flow),  # the closing table is full: the entry stays where it is
-            self._forward(self._closing, self._set("update", "closing", CLOSING_TIMEOUT)),
-            f"goto fallback_{self._vip.name}",
-        ]
-
-    def udp(self, mode: str) -> list[str]:
-        name = self._vip.name
-        known = self._forward(self._flow, self._set("update", "flows", UDP_TIMEOUT))
-        if mode == RELEASED:
-            return [known, f"goto fallback_{name}"]
-        grace = [f"ip protocol vmap @switch_{name}"] if mode == DRAINING else []
-        if not self._has_eligible:
-            return [known, *grace, "counter drop"]
-        return [known, *grace, *self._schedule_new(mode), f"counter goto fallback_{name}"]
-
-    def udp_grace(self) -> list[str]:
-        """In the first seconds of a drain an unknown flow may be an old one: by the full table."""
-        return [
-            self._record(self._owner),
-            self._record(self._taker),
-            f"counter goto fallback_{self._vip.name}",
-        ]
-
-
-def _dispatch(build: _Builder, interface: str, items: Sequence[ResolvedVip]) -> None:
-    singles: dict[str, str] = {}
-    ranges: dict[str, str] = {}
-    everything: dict[str, str] = {}
-    for item in items:
-        vip = item.vip
-        verdict = f"goto vip_{vip.name}"
-        if not vip.ports:
-            everything[f"{vip.address} . {vip.protocol}"] = verdict
-        for ports in vip.ports:
-            into = singles if ports.first == ports.last else ranges
-            into[f"{vip.address} . {vip.protocol} . {ports}"] = verdict
-    # A flooded frame is never forwarded: two load balancers would pass it to and fro for ever.
-    rules = ["meta pkttype != host accept"]
-    by_port = "ip daddr . ip protocol . th dport"
-    key = ("ipv4_addr", "inet_proto", "inet_service")
-    # The first is always there, so that adding a VIP edits an element and no rule.
-    build.map(
-        f"services_{interface}", (f"typeof {by_port} : verdict", "counter"), Spec(key, "verdict", counter=True), singles
-    )
-    rules.append(f"{by_port} vmap @services_{interface}")
-    if ranges:
-        build.map(
-            f"ranges_{interface}",
-            (f"typeof {by_port} : verdict", "flags interval", "counter"),
-            Spec(key, "verdict", flags=frozenset({"interval"}), counter=True),
-            ranges,
-        )
-        rules.append(f"{by_port} vmap @ranges_{interface}")
-    if everything:
-        build.map(
-            f"allports_{interface}",
-            ("typeof ip daddr . ip protocol : verdict", "counter"),
-            Spec(key[:2], "verdict", counter=True),
-            everything,
-        )
-        rules.append(f"ip daddr . ip protocol vmap @allports_{interface}")
-    build.chain(f"ingress_{interface}", rules, device=interface)

@@ -5,13 +5,17 @@
 
 Two kinds of table stand behind the schedulers:
 
-*Hash slots.* A seeded hash of the packet picks a slot. The table is rendezvous hashing (Thaler and
-Ravishankar 1998, "Using name-based mappings to increase hit rates") over slots, with a bound on each
-backend's load (Mirrokni, Thorup and Zadimoghaddam 2018, "Consistent hashing with bounded loads"). Two
-things make it move less than those: a backend's scores are a permutation of the slots (as in Maglev,
-Eisenbud and others 2016), not independent draws, which halves the variance of its share before any
-bound is applied; and slots over the bound are settled by deferred acceptance (Gale and Shapley 1962),
-whose outcome does not depend on any order of processing.
+*Hash slots.* A seeded hash of the packet picks a slot. Who owns it is settled by a race: every backend bids
+for slots that a pseudo-random sequence of its own names, at even intervals, twice as often for twice the
+weight, and the first bid gets the slot. This is weighted rendezvous hashing (Thaler and Ravishankar 1998,
+"Using name-based mappings to increase hit rates"; Schindelhauer and Schomaker 2005, "Weighted distributed
+hash tables") read as a race of exponential clocks, with two changes. Bids at even intervals instead of
+random ones halve the variance of a backend's share; that preference lists fill the table is Maglev's idea
+(Eisenbud and others 2016), but there a backend that met a taken slot goes on at once to its next one, which
+is why its tables move more. And a backend that has its share and some headroom bids no more (Mirrokni,
+Thorup and Zadimoghaddam 2018, "Consistent hashing with bounded loads"). Slot and backend rank a bid alike,
+by its time, so the outcome is the one stable matching (Gale and Shapley 1962) and depends on nothing but
+the set of backends and weights.
 
 *Turns.* A counter walks the table. Each backend's turns are spread evenly over the table (earliest
 deadline first), so a weight of 5 comes as five single turns and not as a burst of five.
@@ -20,23 +24,36 @@ deadline first), so a weight of 5 comes as five single turns and not as a burst 
 from __future__ import annotations
 
 import hashlib
-import heapq
 import math
-import struct
+import sys
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from fractions import Fraction
 from functools import lru_cache
+from itertools import chain, cycle
+from typing import NamedTuple, Optional
 
-# Pool sizes (up to), slots, and by how many thousandths a backend may go above its share of them.
-# More slots move less and balance better, and cost memory and load time for each pool.
-_HASH_TIERS = ((8, 512, 200), (32, 16384, 23), (1024, 65536, 23))
+
+class _Tier(NamedTuple):
+    """What pools up to a size get."""
+
+    size: int  # the largest pool
+    slots: int
+    # How far above its share of s slots a backend may go, in square roots of s. By nature shares vary by 0.66 of
+    # that: a bound far above hardly ever acts and moves nothing, one close to it balances.
+    headroom: float
+
+
+# More slots balance better, and cost memory and load time for each pool.
+_SMALL = _Tier(8, 384, 2.4)
+_MIDDLE = _Tier(16, 384, 1.6)
+_LARGE = _Tier(1024, 24576, 0.64)
+_TIERS = (_SMALL, _MIDDLE, _LARGE)
 _TURN_TIERS = ((4, 256), (16, 1024), (64, 4096), (1024, 65536))
 
 
 def hash_slots(pool_size: int) -> int:
     """How many slots the hash table of a pool of this size has."""
-    return next(slots for size, slots, _headroom in _HASH_TIERS if pool_size <= size)
+    return _tier(pool_size).slots
 
 
 def turn_slots(pool_size: int) -> int:
@@ -44,150 +61,179 @@ def turn_slots(pool_size: int) -> int:
     return next(slots for size, slots in _TURN_TIERS if pool_size <= size)
 
 
-@lru_cache(maxsize=4096)
-def _scores(backend: int, slots: int) -> array[int]:
-    """The score of a backend for each slot: a pseudo-random permutation of 0 to slots-1.
-
-    The digest is read in a fixed byte order, so every machine gets the same numbers.
-    """
-    digest = hashlib.shake_128(b"dsr.layer2 slots %d" % backend).digest(4 * slots)
-    draws = struct.unpack(f">{slots}I", digest)
-    ranks = array("H", bytes(2 * slots))  # two bytes each: a pool of a thousand has 64 million of them
-    for rank, slot in enumerate(sorted(range(slots), key=draws.__getitem__)):
-        ranks[slot] = rank
-    return ranks
+def _tier(pool_size: int) -> _Tier:
+    return next(tier for tier in _TIERS if pool_size <= tier.size)
 
 
-@lru_cache(maxsize=64)
-def _costs(weight: int, slots: int) -> array[int]:
-    """The cost that goes with each score.
-
-    For a weight it is -ln(u)/w (weighted rendezvous: Schindelhauer and Schomaker 2005), with u the
-    score as a fraction, in integers so that no rounding of a mathematical library matters.
-    """
-    return array("Q", (int(-math.log((score + 0.5) / slots) * (1 << 40)) // weight for score in range(slots)))
-
-
-class _Bids:
-    """What slots pay for a backend; the lowest (cost, tie break) wins."""
-
-    def __init__(self, backend: int, weight: int, slots: int) -> None:
-        self._scores = _scores(backend, slots)
-        self._costs = _costs(weight, slots)
-        self._tie = int.from_bytes(hashlib.shake_128(b"dsr.layer2 tie %d" % backend).digest(8), "big")
-
-    def __getitem__(self, slot: int) -> tuple[int, int]:
-        return self._costs[self._scores[slot]], self._tie ^ slot
-
-    def costs(self) -> Iterator[int]:
-        """The cost of every slot, in order."""
-        return map(self._costs.__getitem__, self._scores)
-
-
-def _bounds(weights: Sequence[int], slots: int, headroom: int) -> list[int]:
-    """How many slots each backend may have: its share and the headroom, at least one."""
-    total = sum(weights)
-    return [max(1, -(-slots * weight * (1000 + headroom) // (1000 * total))) for weight in weights]
-
-
-def hash_table(weights: Mapping[int, int]) -> list[int]:
+def hash_table(weights: Mapping[int, int], slots: Optional[int] = None) -> list[int]:
     """The owner of each slot of a pool.
 
     ``weights`` maps a backend's number to its weight (1 or more). The outcome does not depend on the
-    mapping's order. Every backend has at least one slot, whatever its weight.
+    mapping's order. Every backend has at least one slot, whatever its weight (as long as there are as
+    many slots as backends). ``slots`` is the size of the table where another than the pool's own is wanted,
+    at most 65,536.
     """
-    return list(_hash_table(tuple(sorted(weights.items()))))
+    pool = tuple(sorted(weights.items()))
+    backends = [backend for backend, _weight in pool]
+    return list(map(backends.__getitem__, _owners(pool, slots or hash_slots(len(pool)))))
 
 
 @lru_cache(maxsize=2048)
-def _hash_table(pool: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
-    if not pool:
-        return ()
-    backends = [backend for backend, _weight in pool]
-    weights = _reduced([weight for _backend, weight in pool])
-    slots, headroom = next((slots, headroom) for size, slots, headroom in _HASH_TIERS if len(pool) <= size)
-    if len(pool) == 1:
-        return tuple(backends * slots)
-    bids = [_Bids(backend, weight, slots) for backend, weight in zip(backends, weights)]
-    bounds = _bounds(weights, slots, headroom)
-    count = range(len(pool))
-    # Every slot applies to its cheapest backend; a backend over its bound rejects those that cost
-    # most; the rejected apply to their next, until nobody is rejected. As a heap's top is what is
-    # rejected first, costs stand in it negated.
-    held: list[list[tuple[int, int, int]]] = [[] for _unused in count]
-    rejected: list[tuple[int, int]] = []  # (slot, how many backends have rejected it)
-    lowest = list(bids[0].costs())
-    best = [0] * slots
-    for backend in count[1:]:
-        for slot, cost in enumerate(bids[backend].costs()):
-            if cost < lowest[slot] or (cost == lowest[slot] and bids[backend][slot] < bids[best[slot]][slot]):
-                lowest[slot] = cost
-                best[slot] = backend
-    for slot, backend in enumerate(best):
-        cost, tie = bids[backend][slot]
-        held[backend].append((-cost, -tie, slot))
-    for backend in count:
-        heapq.heapify(held[backend])
-        while len(held[backend]) > bounds[backend]:
-            rejected.append((heapq.heappop(held[backend])[2], 1))
-    orders: dict[int, list[int]] = {}
-    refusals: dict[int, int] = dict(rejected)
-    waiting = [slot for slot, _times in rejected]
-    while waiting:
-        slot = waiting.pop()
-        order = orders.get(slot)
-        if order is None:
-            order = orders[slot] = sorted(count, key=lambda backend: bids[backend][slot])
-        backend = order[refusals[slot]]
-        cost, tie = bids[backend][slot]
-        heapq.heappush(held[backend], (-cost, -tie, slot))
-        if len(held[backend]) > bounds[backend]:
-            loser = heapq.heappop(held[backend])[2]
-            refusals[loser] = refusals.get(loser, 0) + 1
-            waiting.append(loser)
+def _owners(pool: tuple[tuple[int, int], ...], slots: int) -> array[int]:
+    """The owner of each slot, as its place in the pool."""
+    owners = array("H")
+    if pool:
+        weights = [weight for _backend, weight in pool]
+        owners = array("H", _race(pool, slots, None, _bounds(weights, slots, _tier(len(pool)).headroom)))
+        _give_everyone_one(owners, pool)
+    return owners
+
+
+def _race(
+    pool: Sequence[tuple[int, int]],
+    slots: int,
+    wanted: Optional[Iterable[int]] = None,
+    bounds: Optional[Sequence[int]] = None,
+) -> Sequence[int]:
+    """Who was first to bid for each slot, as its place in the pool.
+
+    ``wanted`` are the slots to race for, by default all; others have place 0. ``bounds`` is how many each
+    may win.
+    """
     owners = [0] * slots
-    for backend in count:
-        for _cost, _tie, slot in held[backend]:
-            owners[slot] = backend
-    _give_everyone_one(owners, bids, [len(slots_held) for slots_held in held])
-    return tuple(backends[owner] for owner in owners)
+    if len(pool) == 1:
+        return owners
+    free = bytearray(slots) if wanted is not None else bytearray(b"\1") * slots
+    for slot in wanted or ():
+        free[slot] = 1
+    left = sum(free)
+    room = list(bounds) if bounds is not None else [slots] * len(pool)
+    bids = _bids(pool, slots, room)
+    while left:
+        for place, slot in next(bids):
+            if free[slot] and room[place]:
+                free[slot] = 0
+                owners[slot] = place
+                room[place] -= 1
+                left -= 1
+                if not left:
+                    break
+    return owners
 
 
-def _reduced(weights: Sequence[int]) -> list[int]:
-    """Weights without their common factor: 10 and 20 mean the same as 1 and 2."""
-    factor = math.gcd(*weights) if len(weights) > 1 else weights[0]
-    return [weight // factor for weight in weights]
+def _bounds(weights: Sequence[int], slots: int, headroom: float) -> list[int]:
+    """How many slots each backend may have: its share and the headroom, at least one."""
+    total = sum(weights)
+    shares = [slots * weight / total for weight in weights]
+    return [max(1, math.ceil(share + headroom * math.sqrt(share))) for share in shares]
 
 
-def _give_everyone_one(owners: list[int], bids: Sequence[_Bids], held: list[int]) -> None:
-    """A backend whose weight is tiny beside the others' gets its cheapest slot all the same."""
-    for backend, number in enumerate(held):
-        if number:
+def _bids(pool: Sequence[tuple[int, int]], slots: int, room: Sequence[int]) -> Iterator[Iterable[tuple[int, int]]]:
+    """All bids (backend's place in the pool, slot) in order of time, in portions; of those who still have room."""
+    weights = tuple(weight for _backend, weight in pool)
+    even = len(set(weights)) == 1
+    # After slots * ln(slots) bids a slot without one is about to be rare.
+    since, until = 0, int(slots * (math.log(slots) + 1))
+    while True:
+        active = tuple(place for place, left in enumerate(room) if left)
+        spans, who = (_even_bidders if even else _bidders)(weights, active, since, until)
+        drawn = [_draws(pool[place][0], slots, *span) for place, span in zip(active, spans)]
+        if even:
+            yield zip(who, chain.from_iterable(zip(*(row[0::2] for row in drawn), *(row[1::2] for row in drawn[::-1]))))
+        else:
+            following = {place: iter(row).__next__ for place, row in zip(active, drawn)}
+            yield ((place, following[place]()) for place in who)
+        since, until = until, until + max(until // 4, since)
+
+
+@lru_cache(maxsize=32)
+def _bidders(
+    weights: tuple[int, ...], active: tuple[int, ...], since: int, until: int
+) -> tuple[Sequence[tuple[int, int]], Iterable[int]]:
+    """From which to which of its bids each place has them in a portion, and whose bids they are in order of time.
+
+    A backend's bid k is due at (2k + 1) / weight. Of bids due at the same time the lower place goes first
+    if k is even, else the higher, so that nobody gains by its place.
+    """
+    total = sum(weights)
+    spans = [
+        ((2 * since * weights[place] + total) // (2 * total), (2 * until * weights[place] + total) // (2 * total))
+        for place in active
+    ]
+    # Float division of integers is rounded correctly, so it orders these fractions as they are.
+    due = sorted(
+        ((2 * bid + 1) / weights[place], -place if bid & 1 else place)
+        for place, span in zip(active, spans)
+        for bid in range(*span)
+    )
+    return spans, array("H", (abs(place) for _time, place in due))
+
+
+def _even_bidders(
+    weights: tuple[int, ...], active: tuple[int, ...], since: int, until: int
+) -> tuple[Sequence[tuple[int, int]], Iterable[int]]:
+    """The same for equal weights, where it takes no arithmetic: there and back, again and again."""
+    double = 2 * len(weights)
+    return [(since // double * 2, until // double * 2)] * len(active), cycle(active + active[::-1])
+
+
+def _draws(backend: int, slots: int, start: int, stop: int) -> list[int]:
+    """The slots that a backend bids for, in order; the digest is read alike by machines of either byte order."""
+    digest = hashlib.shake_128(b"dsr.layer2 slots %d" % backend).digest(2 * stop)
+    draws = array("H", digest[2 * start :])
+    if sys.byteorder == "little":
+        draws.byteswap()
+    return [draw % slots for draw in draws]
+
+
+def _give_everyone_one(owners: array[int], pool: Sequence[tuple[int, int]]) -> None:
+    """A backend whose weight is tiny beside the others' gets the first slot of its list that can be spared."""
+    held = [0] * len(pool)
+    for owner in owners:
+        held[owner] += 1
+    for place, (backend, _weight) in enumerate(pool):
+        if held[place] or len(owners) < len(pool):
             continue
-        slot = min(
-            (slot for slot in range(len(owners)) if held[owners[slot]] > 1),
-            key=lambda slot: bids[backend][slot],
-        )
-        held[owners[slot]] -= 1
-        owners[slot] = backend
-        held[backend] = 1
+        stop = 16
+        while not held[place]:
+            for slot in _draws(backend, len(owners), 0, stop):
+                if held[owners[slot]] > 1:
+                    held[owners[slot]] -= 1
+                    owners[slot] = place
+                    held[place] = 1
+                    break
+            stop *= 2
 
 
-def handout(weights: Mapping[int, int], available: Iterable[int]) -> dict[int, int]:
+def handout(
+    weights: Mapping[int, int], available: Iterable[int], backups: Optional[Mapping[int, int]] = None
+) -> dict[int, int]:
     """Who gets the slots of the backends that are not available: slot to backend.
 
     Only slots whose owner is not available are in it, so nobody else's flows move, and all go home
-    when their owner is back. Each goes to the available backend that ranks it highest. Empty when no
-    backend is available.
+    when their owner is back. Each goes to the available backend that was first to bid for it.
+
+    When none is available, every slot goes to the ``backups``: by a table of their own over all of them,
+    in which the slots of those that are not available are handed out likewise. Empty when nobody at all
+    is available.
     """
-    table = hash_table(weights)
-    takers = sorted(frozenset(available) & frozenset(weights))
-    homeless = [slot for slot, owner in enumerate(table) if owner not in takers]
-    if not takers or not homeless:
-        return {}
-    reduced = dict(zip(sorted(weights), _reduced([weights[backend] for backend in sorted(weights)])))
-    bids = {backend: _Bids(backend, reduced[backend], len(table)) for backend in takers}
-    return {slot: min(takers, key=lambda backend: bids[backend][slot]) for slot in homeless}
+    takers = frozenset(available)
+    slots = hash_slots(len(weights))
+    if takers.isdisjoint(weights):
+        if not backups or not weights or takers.isdisjoint(backups):
+            return {}
+        return {**dict(enumerate(hash_table(backups, slots))), **_in_place_of(backups, slots, takers)}
+    return _in_place_of(weights, slots, takers)
+
+
+def _in_place_of(weights: Mapping[int, int], slots: int, available: frozenset[int]) -> dict[int, int]:
+    """The slots whose owner is not available, each to one who is."""
+    pool = tuple(sorted(weights.items()))
+    absent = frozenset(place for place, (backend, _weight) in enumerate(pool) if backend not in available)
+    homeless = [slot for slot, owner in enumerate(_owners(pool, slots)) if owner in absent]
+    takers = [(backend, weight) for backend, weight in pool if backend in available]
+    winners = _race(takers, slots, homeless)
+    return {slot: takers[winners[slot]][0] for slot in homeless}
 
 
 def turn_table(weights: Mapping[int, int], slots: int) -> list[int]:
@@ -210,8 +256,9 @@ def turn_table(weights: Mapping[int, int], slots: int) -> list[int]:
         counts[backend] += 1
     while sum(counts.values()) > slots:
         counts[max(counts, key=lambda backend: (counts[backend], backend))] -= 1
+    # Float division of integers is rounded correctly, so it orders these fractions as they are.
     due = sorted(
-        (Fraction(2 * len(pool) * turn + 2 * index + 1, counts[backend]), backend)
+        ((2 * len(pool) * turn + 2 * index + 1) / counts[backend], backend)
         for index, (backend, _weight) in enumerate(pool)
         for turn in range(counts[backend])
     )

@@ -9,28 +9,27 @@ MAC addresses that were learnt. ``overrides.json`` holds the backends that an op
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Optional
 
 from ..common.errors import ConfigError, HostError
 from ..common.files import read_text, write_text
 from . import model
-from .ruleset import ResolvedVip
+from .resolved import ResolvedVip
 
 STATE_DIRECTORY = "/etc/nft-dsr"
 LOCK_FILE = "/run/nft-dsr/lock"
 _VERSION = 1
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Override:
     """A backend that an operator drained: on one VIP, or on every VIP that has it."""
 
-    backend: ipaddress.IPv4Address
+    backend: model.IPAddress
     vip: Optional[str] = None
 
     def applies_to(self, vip: model.Vip) -> bool:
@@ -141,12 +140,13 @@ def vips_text(resolved: Sequence[ResolvedVip]) -> str:
     return json.dumps({"version": _VERSION, "vips": rows}, indent=2) + "\n"
 
 
+def _order(override: Override) -> tuple[int, int, str]:
+    return override.backend.version, int(override.backend), override.vip or ""
+
+
 def overrides_text(overrides: Iterable[Override]) -> str:
     """The text of overrides.json."""
-    rows = [
-        {"backend": str(override.backend), "vip": override.vip}
-        for override in sorted(set(overrides), key=lambda override: (override.backend, override.vip or ""))
-    ]
+    rows = [{"backend": str(override.backend), "vip": override.vip} for override in sorted(set(overrides), key=_order)]
     return json.dumps({"version": _VERSION, "drained": rows}, indent=2) + "\n"
 
 
@@ -155,9 +155,7 @@ def with_overrides(resolved: ResolvedVip, overrides: Iterable[Override]) -> Reso
     drained = [override.backend for override in overrides if override.applies_to(resolved.vip)]
     if not drained:
         return resolved
-    return ResolvedVip(
-        model.with_drained(resolved.vip, drained), resolved.interface, resolved.backend_interface, resolved.macs
-    )
+    return replace(resolved, vip=model.with_drained(resolved.vip, drained))
 
 
 @dataclass(frozen=True)

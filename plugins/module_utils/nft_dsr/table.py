@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Optional
 
@@ -21,6 +21,7 @@ class Spec:
     size: Optional[int] = None
     flags: frozenset[str] = frozenset()
     counter: bool = False
+    timeout: Optional[int] = None  # seconds, of elements that have none of their own
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,29 @@ class Table:
 
     maps: Mapping[str, Map]
     chains: Mapping[str, Chain]
+
+
+class TableBuilder:
+    """Collects the objects of a table in the order in which they are made."""
+
+    def __init__(self) -> None:
+        self.maps: dict[str, Map] = {}
+        self.chains: dict[str, Chain] = {}
+
+    def map(
+        self,
+        name: str,
+        declaration: Sequence[str],
+        spec: Spec,
+        elements: Optional[Mapping[str, str]],
+        initial: Optional[Mapping[str, str]] = None,
+    ) -> str:
+        self.maps[name] = Map(name, tuple(declaration), spec, elements, initial or {})
+        return name
+
+    def chain(self, name: str, rules: Iterable[str], device: Optional[str] = None) -> str:
+        self.chains[name] = Chain(name, tuple(rules), device)
+        return name
 
 
 @dataclass(frozen=True)

@@ -17,16 +17,23 @@ import socket
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 from typing import Optional, Union
 
-from ..common.packet import ACK, RST, SYN, Tcp, Udp, ipv4_frame
+from ..common.iproute import IPAddress
+from ..common.neighbours import question_of
+from ..common.packet import ACK, RST, SYN, Tcp, Udp, ip_frame
 from ..common.packet_socket import PacketSocket
 from .observer import Kind, Reply
 from .report import Attempt
 from .request import Request
 
-_UNREACHABLE = {0: "network", 1: "host", 2: "protocol", 3: "port", 13: "communication prohibited"}
+_UNREACHABLE = {
+    4: {0: "network", 1: "host", 2: "protocol", 3: "port", 13: "communication prohibited"},
+    6: {0: "no route", 1: "communication prohibited", 3: "address", 4: "port"},
+}
+# What a TCP segment's headers take, and the largest segment that any NIC of 1500 bytes takes.
+_HEADERS = {4: 20 + 20, 6: 40 + 20}
+_USUAL_MTU = 1500
 
 
 class Exchange(ABC):
@@ -100,9 +107,13 @@ class Exchange(ABC):
         self.finished = True
 
 
-def _refusal(reply: Reply) -> str:
+def _family(request: Request) -> int:
+    return socket.AF_INET if request.address.version == 4 else socket.AF_INET6
+
+
+def _refusal(reply: Reply, version: int) -> str:
     if reply.kind is Kind.UNREACHABLE:
-        what = _UNREACHABLE.get(reply.code, f"code {reply.code}")
+        what = _UNREACHABLE[version].get(reply.code, f"code {reply.code}")
         return f"refused (ICMP unreachable: {what}) by {reply.mac}"
     return f"refused (TCP RST) by {reply.mac}"
 
@@ -113,7 +124,7 @@ class _KernelExchange(Exchange):
     def __init__(self, request: Request, kind: int) -> None:
         super().__init__(request)
         self._refused: Optional[Reply] = None
-        self._socket = socket.socket(socket.AF_INET, kind | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        self._socket = socket.socket(_family(request), kind | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
 
     def _connect(self) -> None:
         try:
@@ -136,9 +147,10 @@ class _KernelExchange(Exchange):
     def _failed(self, code: int) -> None:
         """The kernel gave up. ``_refused`` is whoever made it do so, if anybody did."""
         if self._refused:
-            self._fail(_refusal(self._refused))
+            self._fail(_refusal(self._refused, self.request.address.version))
         elif code == errno.EHOSTUNREACH:
-            self._fail("unreachable from this host (nobody answers ARP, or there is no route)")
+            question = question_of(self.request.address.version)
+            self._fail(f"unreachable from this host (nobody answers {question}, or there is no route)")
         else:
             self._fail(f"failed on this host ({os.strerror(code)})")
 
@@ -273,8 +285,9 @@ class Wire:
     channel: PacketSocket
     mac: bytes
     next_mac: bytes
-    source: IPv4Address
+    source: IPAddress
     mtu: int
+    index: int = 0  # of the NIC, which a link-local source is one of
 
 
 class _FrameExchange(Exchange):
@@ -284,18 +297,21 @@ class _FrameExchange(Exchange):
         super().__init__(request)
         self._wire = wire
         # Bound and never used: it only keeps the port from everybody else on this host.
-        self._reserved = socket.socket(socket.AF_INET, kind | socket.SOCK_CLOEXEC)
+        self._reserved = socket.socket(_family(request), kind | socket.SOCK_CLOEXEC)
 
     def _reserve(self) -> None:
         try:
-            self._reserved.bind((str(self._wire.source), 0))
+            own: tuple[object, ...] = (str(self._wire.source), 0)
+            if self._wire.source.version == 6:
+                own += (0, self._wire.index if self._wire.source.is_link_local else 0)
+            self._reserved.bind(own)
             self.port = self._reserved.getsockname()[1]
         except OSError as error:
             self._fail(f"failed on this host (no free port: {os.strerror(error.errno or 0)})")
 
     def _send(self, content: Union[Tcp, Udp]) -> None:
         wire = self._wire
-        frame = ipv4_frame(wire.next_mac, wire.mac, wire.source, self.request.address, content)
+        frame = ip_frame(wire.next_mac, wire.mac, wire.source, self.request.address, content)
         wire.channel.send(frame, self.deadline)
 
     def close(self) -> None:
@@ -312,7 +328,8 @@ class FrameTcp(_FrameExchange):
     def _begin(self) -> None:
         self._reserve()
         if not self.finished:
-            largest = min(self._wire.mtu - 40, 1460).to_bytes(2, "big")
+            headers = _HEADERS[self.request.address.version]
+            largest = (min(self._wire.mtu, _USUAL_MTU) - headers).to_bytes(2, "big")
             self._send(Tcp(self.port, self.request.port, self._sequence, 0, SYN, options=b"\x02\x04" + largest))
 
     def on_reply(self, reply: Reply) -> None:
@@ -326,7 +343,7 @@ class FrameTcp(_FrameExchange):
             expected = (reply.sequence + 1) % 2**32
             self._send(Tcp(self.port, self.request.port, following, expected, RST | ACK))
         elif reply.kind is not Kind.FOLLOWED:
-            self._fail(_refusal(reply))
+            self._fail(_refusal(reply, self.request.address.version))
 
 
 class FrameUdp(_FrameExchange):
@@ -346,4 +363,4 @@ class FrameUdp(_FrameExchange):
             self._timed(reply)
             self.finished = True
         else:
-            self._fail(_refusal(reply))
+            self._fail(_refusal(reply, self.request.address.version))

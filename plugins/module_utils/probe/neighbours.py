@@ -1,17 +1,16 @@
 # Copyright (c) 2026, the dsr.layer2 authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who answers ARP for a list of addresses."""
+"""Who answers for a list of addresses on the segment."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import IPv4Address
 from typing import Any, Optional
 
-from ..common import arp
+from ..common import neighbours
 from ..common.errors import ConfigError
-from ..common.iproute import HeldAddress, Iproute, Route
+from ..common.iproute import HeldAddress, IPAddress, Iproute, Route
 from .request import attempts, seconds, unicast
 from .way import interfaces_of
 
@@ -32,7 +31,7 @@ def neighbour_info(options: Mapping[str, Any], iproute: Optional[Iproute] = None
     answers: dict[str, frozenset[str]] = {}
     for interface in sorted(set(ways.values())):
         there = [str(address) for address in ways if ways[address] == interface]
-        answers.update(arp.resolve(interface, there, timeout, times, settle, iproute))
+        answers.update(neighbours.resolve(interface, there, timeout, times, settle, iproute))
     return [
         {"address": str(address), "interface": ways[address], "macs": sorted(answers.get(str(address), ()))}
         for address in asked
@@ -40,8 +39,10 @@ def neighbour_info(options: Mapping[str, Any], iproute: Optional[Iproute] = None
 
 
 def _interface_to(
-    option: str, address: IPv4Address, held: list[HeldAddress], route: Optional[Route], iproute: Iproute
+    option: str, address: IPAddress, held: list[HeldAddress], route: Optional[Route], iproute: Iproute
 ) -> str:
+    if address.version == 6 and address.is_link_local:
+        raise ConfigError(option, f"{address} is a link-local address, which any segment may have; give 'interface'")
     if any(entry.ip == address for entry in held):
         nics = interfaces_of(address, held, iproute)
         if len(nics) == 1:

@@ -8,20 +8,22 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address
-from typing import Optional
+from typing import Optional, Union
 
 from ..common import bpf
-from ..common.iproute import Link
+from ..common.iproute import IPAddress, Link
 from ..common.packet import (
     ACK,
+    ETHERTYPE_IPV6,
     PROTOCOL_ICMP,
+    PROTOCOL_ICMPV6,
     PROTOCOL_TCP,
     PROTOCOL_UDP,
     RST,
     SYN,
     Ethernet,
     IPv4,
+    IPv6,
     Tcp,
     Udp,
     Unreachable,
@@ -59,8 +61,11 @@ class Reply:
 def read_reply(frame: bytes, when: float) -> Optional[Reply]:
     """What ``frame`` tells about one of our ports; None if nothing. Pure."""
     outer = Ethernet.parse(frame)
-    packet = IPv4.parse(outer.payload) if outer else None
-    if outer is None or packet is None:
+    if outer is None:
+        return None
+    version = 6 if outer.ethertype == ETHERTYPE_IPV6 else 4
+    packet: Union[IPv4, IPv6, None] = IPv6.parse(outer.payload) if version == 6 else IPv4.parse(outer.payload)
+    if packet is None:
         return None
     mac = mac_to_text(outer.source)
     if packet.protocol == PROTOCOL_TCP:
@@ -80,8 +85,8 @@ def read_reply(frame: bytes, when: float) -> Optional[Reply]:
         datagram = Udp.parse(packet.payload)
         port = datagram.destination_port if datagram else int.from_bytes(packet.payload[2:4], "big")
         return Reply(port, mac, Kind.DATA, when) if len(packet.payload) >= 4 else None
-    if packet.protocol == PROTOCOL_ICMP:
-        error = Unreachable.parse(packet.payload)
+    if packet.protocol == (PROTOCOL_ICMP if version == 4 else PROTOCOL_ICMPV6):
+        error = Unreachable.parse(packet.payload, version)
         return Reply(error.source_port, mac, Kind.UNREACHABLE, when, code=error.code) if error else None
     return None
 
@@ -97,7 +102,7 @@ def _tcp_kind(segment: Tcp) -> Kind:
 class Observer:
     """Sees the frames that come in on a NIC from one service. A context manager."""
 
-    def __init__(self, link: Link, address: IPv4Address, protocol: str, port: int) -> None:
+    def __init__(self, link: Link, address: IPAddress, protocol: str, port: int) -> None:
         program = bpf.replies_from(address, PROTOCOL_NUMBERS[protocol], port)
         # ETH_P_ALL sees frames before the NIC's ingress rules do: what was on the wire, not what was let in.
         self.channel = PacketSocket(link, ALL_PROTOCOLS, program)

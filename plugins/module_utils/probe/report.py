@@ -10,9 +10,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Optional
 
+from ..common.neighbours import question_of
 from .request import Request
 
 _CAUSES_SHOWN = 3
+# How a backend comes to answer for a VIP, by IP version.
+_EXPOSED = {4: "does not suppress ARP", 6: "holds the VIP on its NIC and not on lo"}
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,8 @@ class Attempt:
 class Path:
     """How the probe's frames left: what the judgement of "direct" rests on.
 
-    ``arp_macs`` answered ARP for the next hop; ``sent_to`` is what the kernel has for it, which is
-    where its sockets' packets went.
+    ``arp_macs`` answered ARP, or neighbour solicitations, for the next hop; ``sent_to`` is what the kernel has for
+    it, which is where its sockets' packets went.
     """
 
     interface: str
@@ -114,6 +117,7 @@ def problem(request: Request, path: Path, attempts: list[Attempt]) -> str:
     answered = [attempt for attempt in attempts if attempt.answered]
     what = "connections" if request.protocol == "tcp" else "datagrams"
     next_hop = path.gateway or request.address
+    question = question_of(request.address.version)
     findings: list[str] = []
 
     def of(count: int) -> str:
@@ -153,18 +157,19 @@ def problem(request: Request, path: Path, attempts: list[Attempt]) -> str:
         )
     if path.lb_mac is None and not path.arp_macs and not request.through:
         findings.append(
-            f"the MAC of the load balancer is not known, since nobody answers ARP for {next_hop} on {path.interface};"
+            f"the MAC of the load balancer is not known, since nobody answers {question} for {next_hop} on"
+            f" {path.interface};"
             f" {'give lb_mac' if answered else 'is that address on its NIC?'}"
         )
     if len(path.arp_macs) > 1:
         findings.append(
-            f"several hosts answer ARP for {next_hop} ({', '.join(path.arp_macs)}), so packets may not go to the load"
-            " balancer; one of them may be a backend that does not suppress ARP"
+            f"several hosts answer {question} for {next_hop} ({', '.join(path.arp_macs)}), so packets may not go to the"
+            f" load balancer; one of them may be a backend that {_EXPOSED[request.address.version]}"
         )
     elif path.sent_to and path.arp_macs and path.sent_to not in path.arp_macs:
         findings.append(
             f"this host sent the packets to {path.sent_to}, by an old neighbour entry: now {path.arp_macs[0]} answers"
-            f" ARP for {next_hop}; delete the entry (ip neighbour del {next_hop} dev {path.interface})"
+            f" {question} for {next_hop}; delete the entry (ip neighbour del {next_hop} dev {path.interface})"
         )
     missing = len(attempts) - len(answered)
     if missing:

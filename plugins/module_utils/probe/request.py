@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from ..common.errors import ConfigError
+from ..common.iproute import IPAddress
 from ..common.packet import is_station, mac_to_bytes, mac_to_text
 
 MAX_CONNECTIONS = 10000
@@ -24,7 +25,7 @@ UDP_PAYLOAD = "dsr-probe"
 class Request:
     """A probe to be made. MACs are in lower case with colons."""
 
-    address: ipaddress.IPv4Address
+    address: IPAddress
     port: int
     protocol: str
     connections: int
@@ -37,7 +38,8 @@ class Request:
 
     @property
     def target(self) -> str:
-        return f"{self.address}:{self.port}/{self.protocol}"
+        address = str(self.address) if self.address.version == 4 else f"[{self.address}]"
+        return f"{address}:{self.port}/{self.protocol}"
 
 
 def parse(options: Mapping[str, Any]) -> Request:
@@ -54,8 +56,11 @@ def parse(options: Mapping[str, Any]) -> Request:
     data = payload.encode("utf-8", "surrogateescape")
     if len(data) > MAX_PAYLOAD:
         raise ConfigError("payload", f"is {len(data)} bytes long; {MAX_PAYLOAD} are allowed")
+    address = unicast("address", options["address"])
+    if address.version == 6 and address.is_link_local:
+        raise ConfigError("address", f"'{address}' is a link-local address; a VIP is one that clients can route to")
     return Request(
-        address=unicast("address", options["address"]),
+        address=address,
         port=_within("port", options["port"], 65535),
         protocol=protocol,
         connections=_within("connections", options["connections"], MAX_CONNECTIONS),
@@ -68,21 +73,23 @@ def parse(options: Mapping[str, Any]) -> Request:
     )
 
 
-def unicast(option: str, text: str) -> ipaddress.IPv4Address:
-    """An IPv4 address that one host of a segment can hold."""
+def unicast(option: str, text: str) -> IPAddress:
+    """An address that one host of a segment can hold."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
         hint = "; give it without a prefix length" if "/" in text else ""
         raise ConfigError(option, f"'{text}' is not an IP address{hint}") from None
-    if isinstance(address, ipaddress.IPv6Address):
-        raise ConfigError(option, f"'{text}' is an IPv6 address; only IPv4 can be probed so far")
+    if "%" in text:
+        raise ConfigError(option, f"'{text}' names a zone; give the address alone, and the NIC in 'interface'")
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        raise ConfigError(option, f"'{text}' is an IPv4 address in IPv6 notation; write {address.ipv4_mapped}")
     kinds = (
         (address.is_unspecified, "the unspecified address"),
         (address.is_loopback, "a loopback address"),
         (address.is_multicast, "a multicast address"),
-        (address in _RESERVED, "a reserved or broadcast address"),
-        (address in _THIS_NETWORK, "in 0.0.0.0/8, which no host can hold"),
+        (address.version == 4 and address in _RESERVED, "a reserved or broadcast address"),
+        (address.version == 4 and address in _THIS_NETWORK, "in 0.0.0.0/8, which no host can hold"),
     )
     for wrong, kind in kinds:
         if wrong:

@@ -9,7 +9,7 @@ import select
 import time
 from typing import Any, Callable, Optional
 
-from ..common import arp
+from ..common import neighbours
 from ..common.errors import HostError
 from ..common.iproute import Iproute, Link
 from ..common.packet import mac_to_bytes
@@ -22,10 +22,10 @@ from .request import Request
 from .way import Way, find_way
 
 CONCURRENCY = 50
-_ARP_TIMEOUT = 0.5
-_ARP_ATTEMPTS = 3
-# How long a second host may take to answer ARP for the VIP after the first one did.
-_ARP_SETTLE = 0.1
+_ASK_TIMEOUT = 0.5
+_ASK_ATTEMPTS = 3
+# How long a second host may take to answer for the VIP after the first one did.
+_ASK_SETTLE = 0.1
 
 
 def probe(request: Request, iproute: Optional[Iproute] = None) -> tuple[dict[str, Any], str]:
@@ -33,7 +33,7 @@ def probe(request: Request, iproute: Optional[Iproute] = None) -> tuple[dict[str
     iproute = iproute or Iproute()
     way = find_way(request, iproute)
     link = ethernet_link(iproute, way.interface)
-    answering = _answering_arp(way, iproute)
+    answering = _answering(way, iproute)
     with Observer(link, request.address, request.protocol, request.port) as observer:
         attempts = run(request.connections, _maker(request, way, link, observer), observer)
     sent_to = None if request.through else _neighbour(way, iproute)
@@ -42,11 +42,11 @@ def probe(request: Request, iproute: Optional[Iproute] = None) -> tuple[dict[str
     return report.figures(request, path, attempts), report.problem(request, path, attempts)
 
 
-def _answering_arp(way: Way, iproute: Iproute) -> tuple[str, ...]:
-    """Who answers ARP for the next hop, which is the VIP itself on its segment."""
+def _answering(way: Way, iproute: Iproute) -> tuple[str, ...]:
+    """Who answers for the next hop, which is the VIP itself on its segment."""
     if way.own:
         return ()
-    found = arp.resolve(way.interface, [way.next_hop], _ARP_TIMEOUT, _ARP_ATTEMPTS, _ARP_SETTLE, iproute)
+    found = neighbours.resolve(way.interface, [way.next_hop], _ASK_TIMEOUT, _ASK_ATTEMPTS, _ASK_SETTLE, iproute)
     return tuple(sorted(found.get(way.next_hop, ())))
 
 
@@ -71,9 +71,11 @@ def _maker(request: Request, way: Way, link: Link, observer: Observer) -> Callab
     source = way.source
     if source is None:
         raise HostError(
-            f"interface '{link.name}' has no IPv4 address of its own, beside the probed one, to send the probe from"
+            f"interface '{link.name}' has no IPv{request.address.version} address of its own, beside the probed one,"
+            " to send the probe from"
         )
-    wire = Wire(observer.channel, mac_to_bytes(link.mac), mac_to_bytes(request.through), source, link.mtu)
+    macs = mac_to_bytes(link.mac), mac_to_bytes(request.through)
+    wire = Wire(observer.channel, *macs, source, link.mtu, link.index)
     return lambda: FrameTcp(request, wire) if request.protocol == "tcp" else FrameUdp(request, wire)
 
 

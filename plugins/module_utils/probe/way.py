@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 from typing import Optional
 
 from ..common.errors import ConfigError, HostError
-from ..common.iproute import HeldAddress, Iproute
+from ..common.iproute import HeldAddress, IPAddress, Iproute
 from .request import Request
 
 
@@ -25,7 +24,7 @@ class Way:
     interface: str
     gateway: Optional[str]
     next_hop: str
-    source: Optional[IPv4Address]
+    source: Optional[IPAddress]
     own: bool
 
 
@@ -63,21 +62,31 @@ def _leave_by(request: Request, own: bool, iproute: Iproute, held: list[HeldAddr
     raise HostError(f"this host has no route to {request.address}; give 'interface' if it is on one of its segments")
 
 
-def interfaces_of(address: IPv4Address, held: list[HeldAddress], iproute: Iproute) -> set[str]:
+def interfaces_of(address: IPAddress, held: list[HeldAddress], iproute: Iproute) -> set[str]:
     """The NICs, loopback not among them, that hold ``address``."""
     links = iproute.links()
     return {entry.link for entry in held if entry.ip == address and not links[entry.link].loopback}
 
 
-def _source(request: Request, interface: str, held: list[HeldAddress]) -> Optional[IPv4Address]:
-    """An address of ``interface`` that is not the probed one; best of its network, at least not a lone /32.
+def _source(request: Request, interface: str, held: list[HeldAddress]) -> Optional[IPAddress]:
+    """An address of ``interface`` that is not the probed one; best of its network, at least not a lone /32 or /128.
 
-    The /32 addresses of a load balancer's NIC are VIPs: an answer to one of them would be scheduled.
+    Those addresses of a load balancer's NIC are VIPs: an answer to one of them would be scheduled.
     """
     values = [
         entry.value
         for entry in held
-        if entry.link == interface and isinstance(entry.ip, IPv4Address) and entry.ip != request.address
+        if entry.link == interface
+        and entry.ip.version == request.address.version
+        and entry.ip != request.address
+        and entry.usable
     ]
-    values.sort(key=lambda value: (request.address not in value.network, value.network.prefixlen == 32))
-    return values[0].ip if values else None  # type: ignore[return-value]
+    values.sort(
+        key=lambda value: (
+            request.address not in value.network,
+            value.network.prefixlen == value.max_prefixlen,
+            # One that routers know goes first. (IPv4 has no better one beside it.)
+            value.version == 6 and value.ip.is_link_local,
+        )
+    )
+    return values[0].ip if values else None

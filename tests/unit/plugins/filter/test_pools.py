@@ -61,6 +61,59 @@ def test_the_address_of_a_host(variables: dict[str, Any], address: str) -> None:
     assert backend["address"] == address
 
 
+WEB6 = {"name": "web6", "address": "2001:db8::100", "ports": ["80"]}
+FACTS6 = {
+    "default_ipv6": {"address": "2001:db8::21"},
+    "all_ipv6_addresses": ["2001:db8::21", "2001:db8::100", "fe80::21"],
+}
+BOTH = {"ansible_facts": {**ROUTED["ansible_facts"], **FACTS6}}
+ISOLATED6 = {
+    "ansible_facts": {
+        "interfaces": ["lo", "eth0", "dummy0"],
+        "lo": {"type": "loopback", "ipv6": [{"address": "::1", "prefix": "128", "scope": "host"}]},
+        "dummy0": {"type": "ether", "ipv6": [{"address": "2001:db8::100", "prefix": "128", "scope": "global"}]},
+        "eth0": {
+            "type": "ether",
+            "ipv4": {"address": "192.0.2.22"},
+            "ipv6": [
+                {"address": "2001:db8::22", "prefix": "64", "scope": "global"},
+                {"address": "fe80::22", "prefix": "64", "scope": "link"},
+            ],
+        },
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("variables", "address", "address6"),
+    [
+        (BOTH, "192.0.2.21", "2001:db8::21"),
+        (ISOLATED6, "192.0.2.22", "2001:db8::22"),
+        ({**BOTH, "dsr_backend_address": "192.0.2.50"}, "192.0.2.50", "2001:db8::21"),
+        ({**BOTH, "dsr_backend_address": "2001:DB8:0::50"}, "192.0.2.21", "2001:db8::50"),
+        ({"dsr_backend_address": ["2001:db8::50", " 192.0.2.50 "]}, "192.0.2.50", "2001:db8::50"),
+        ({**BOTH, "dsr_backend_address": ["2001:db8::50", ""]}, "192.0.2.21", "2001:db8::50"),
+        ({**BOTH, "dsr_backend_address": []}, "192.0.2.21", "2001:db8::21"),
+    ],
+)
+def test_each_vip_takes_the_addresses_of_its_family(variables: dict[str, Any], address: str, address6: str) -> None:
+    both = pools.pools([WEB, WEB6], hosts(variables))
+    assert [vip["backends"][0]["address"] for vip in both] == [address, address6]
+
+
+def test_a_host_without_an_ipv6_address_is_missed_by_vips_of_ipv6_alone() -> None:
+    assert pools.pools([WEB], hosts(ROUTED))
+    assert pools.hosts_without_address([WEB], hosts(ROUTED)) == []
+    assert pools.hosts_without_address([WEB, WEB6], hosts(ROUTED)) == ["b1"]
+    with pytest.raises(AnsibleFilterError, match=r"host b1 .*its IPv6 address is not known.*a list of an IPv4 and"):
+        pools.pools([WEB, WEB6], hosts(ROUTED))
+
+
+def test_a_backend_holds_vips_of_both_families() -> None:
+    vips = pools.pools([WEB, {**WEB6, "address": "2001:DB8::0100"}], hosts(BOTH))
+    assert pools.vips_of_host(vips, hosts(BOTH), "b1") == ["192.0.2.100", "2001:db8::100"]
+
+
 @pytest.mark.parametrize("variables", [{}, {"ansible_facts": {}}, TWO_NICS])
 def test_an_unknown_address_is_an_error_that_names_the_host(variables: dict[str, Any]) -> None:
     both = hosts(ROUTED, variables)
@@ -99,6 +152,12 @@ def test_a_pool_is_all_hosts_with_names_and_weights() -> None:
         ([WEB], {**ROUTED, "dsr_backend_weight": "many"}, "dsr_backend_weight of the host b1: 'many' is not a weight"),
         ([WEB], {**ROUTED, "dsr_backend_weight": 65536}, "dsr_backend_weight of the host b1"),
         ([WEB], {"dsr_backend_address": "web1"}, "dsr_backend_address of the host b1: 'web1' is not an IP address"),
+        (
+            [WEB],
+            {"dsr_backend_address": ["192.0.2.21", "192.0.2.22"]},
+            "dsr_backend_address of the host b1: 192.0.2.22 is a second IPv4 address beside 192.0.2.21",
+        ),
+        ([WEB], {"dsr_backend_address": ["192.0.2.21", "x"]}, "dsr_backend_address of the host b1: 'x' is not"),
         # Nothing is silently ignored, whether a VIP needs it or not.
         ([DNS], {"dsr_backend_address": "web1"}, "dsr_backend_address of the host b1: 'web1' is not an IP address"),
         # What the user did not write as an entry of a list is named by its host.

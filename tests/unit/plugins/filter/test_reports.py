@@ -126,8 +126,8 @@ def test_all_is_well() -> None:
     assert found["problems"] == []
     assert found["summary"] == [
         "lb: web (192.0.2.100 tcp 80,8000-8100) has 2 of 2 backends in service",
-        "b1: holds 192.0.2.100 and leaves ARP for it to the load balancer",
-        "b2: holds 192.0.2.100 and leaves ARP for it to the load balancer",
+        "b1: holds 192.0.2.100 and leaves it to the load balancer to answer for it",
+        "b2: holds 192.0.2.100 and leaves it to the load balancer to answer for it",
         "client: the VIP web (192.0.2.100 tcp 80): 30 connections answered directly (b2 30)",
     ]
 
@@ -254,6 +254,63 @@ def test_a_problem(host: str, registered: str, value: Any, problem: str) -> None
     found = reports.verification(WANTED, HOSTS, seen, GROUPS)
     assert found["problems"] == [problem]
     assert found["summary"] == []
+
+
+VIP6 = "2001:db8::100"
+
+
+def everything6() -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
+    """The same with addresses of IPv6, which the user has written in his own way."""
+    names = {"192.0.2.100": VIP6, "192.0.2.21": "2001:db8::21", "192.0.2.22": "2001:db8::22"}
+
+    def other(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: other(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [other(inner) for inner in value]
+        return names.get(value, value)
+
+    wanted = other(deepcopy(WANTED))
+    wanted[0]["address"] = "2001:DB8:0::0100"
+    wanted[0]["backends"] = [{**entry, "address": entry["address"].upper()} for entry in wanted[0]["backends"]]
+    return wanted, other(deepcopy(HOSTS)), other(everything())
+
+
+def test_ipv6_however_it_is_written() -> None:
+    wanted, hosts, seen = everything6()
+    found = reports.verification(wanted, hosts, seen, GROUPS)
+    assert found["problems"] == []
+    assert any(line.startswith(f"lb: web ({VIP6} tcp ") for line in found["summary"])
+
+
+def test_a_backend_that_answers_for_an_ipv6_vip() -> None:
+    wanted, hosts, seen = everything6()
+    seen["lb"]["__dsr_seen_neighbours"] = {"answers": [{"address": VIP6, "macs": ["02:00:00:00:00:21"]}]}
+    assert reports.verification(wanted, hosts, seen, GROUPS)["problems"] == [
+        f"lb: 02:00:00:00:00:21 answers neighbour solicitations for the VIP {VIP6} as well. "
+        "That is its backend b1: it holds the VIP on its NIC as well"
+    ]
+
+
+@pytest.mark.parametrize("told", ["2001:db8::1001 is not on lo", "fd2001:db8::100 is not on lo", "2001:db8::100:1: no"])
+def test_a_problem_with_another_address_hides_none(told: str) -> None:
+    wanted, hosts, seen = everything6()
+    seen["b1"]["__dsr_seen_loopback"] = {"vips": [], "problems": [told]}
+    lacking = f"b1: does not hold the VIP {VIP6}; run dsr.layer2.site"
+    assert reports.verification(wanted, hosts, seen, GROUPS)["problems"] == [f"b1: {told}", lacking]
+    for same in (f"{VIP6} is not on lo", f"nobody has {VIP6}", f"vips[0]: {VIP6}: it is missing", f"{VIP6}."):
+        seen["b1"]["__dsr_seen_loopback"] = {"vips": [], "problems": [same]}
+        assert reports.verification(wanted, hosts, seen, GROUPS)["problems"] == [f"b1: {same}"]
+
+
+def test_a_long_address_has_a_line_of_its_own_in_the_table() -> None:
+    long = "2001:db8:1234:5678:9abc:def0:1234:5678"
+    table = reports.status_table([vip(address=VIP6, backends=[backend(1, address=long)])])
+    assert table[2:] == [
+        f"  b1 ({long})",
+        "                                      up          1       1    1.2 k   98.8 kB",
+    ]
+    assert max(map(len, table)) <= 80
 
 
 def test_vips_beside_dsr_vips_are_fine_where_nothing_is_purged() -> None:

@@ -82,7 +82,7 @@ def test_a_problem_that_is_not_asked_about_is_reported_alone(
     "changed, said",
     [
         ({"port": 0}, "port: 0 is not a number from 1 to 65535"),
-        ({"address": "2001:db8::1"}, "address: '2001:db8::1' is an IPv6 address"),
+        ({"address": "fe80::1"}, "address: 'fe80::1' is a link-local address"),
         ({"through": "ff:ff:ff:ff:ff:ff"}, "through: 'ff:ff:ff:ff:ff:ff' is a group"),
         ({"protocol": "sctp"}, "value of protocol must be one of: tcp, udp"),
         ({"connections": "many"}, "'connections'"),

@@ -5,109 +5,29 @@
 
 from __future__ import annotations
 
-import heapq
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from ipaddress import IPv4Address
 from typing import Any, Optional
 
 import pytest
 
 from ansible_collections.dsr.layer2.plugins.module_utils.common import arp, packet, packet_socket
-from ansible_collections.dsr.layer2.plugins.module_utils.common.command import Completed
 from ansible_collections.dsr.layer2.plugins.module_utils.common.errors import ConfigError, HostError
 from ansible_collections.dsr.layer2.plugins.module_utils.common.iproute import Iproute
-from ansible_collections.dsr.layer2.plugins.module_utils.common.packet import Arp, Ethernet
-
-OWN = "02:d5:00:00:00:02"
-OTHER_NIC = "02:d5:00:00:00:03"
-B1, B2 = "02:d5:00:00:00:15", "02:d5:00:00:00:16"
-UP = ("BROADCAST", "MULTICAST", "UP", "LOWER_UP")
-
-
-def iproute(
-    flags: Sequence[str] = UP, link_type: str = "ether", addresses: Sequence[str] = ("10.77.0.2/24",)
-) -> Iproute:
-    links = [
-        {"ifname": "lo", "ifindex": 1, "flags": ["LOOPBACK", "UP", "LOWER_UP"], "link_type": "loopback"},
-        {"ifname": "eth0", "ifindex": 2, "flags": list(flags), "link_type": link_type, "address": OWN},
-        {"ifname": "eth1", "ifindex": 3, "flags": list(UP), "link_type": "ether", "address": OTHER_NIC},
-    ]
-    held = [
-        {"local": address, "prefixlen": int(length), "scope": "global"}
-        for address, _slash, length in (text.partition("/") for text in addresses)
-    ]
-
-    def ip(argv: Sequence[str], _input: Optional[str] = None) -> Completed:
-        answer = links if argv[2] == "link" else [{"ifname": "eth0", "addr_info": held}]
-        return Completed(tuple(argv), 0, json.dumps(answer), "")
-
-    return Iproute(ip)
-
-
-class Segment:
-    """The hosts behind a NIC, in a time of their own. It stands in for the clock and for the packet socket."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.sent: list[tuple[float, Arp]] = []
-        self.holders: dict[str, list[tuple[str, float]]] = {}  # address -> (MAC, seconds until it answers)
-        self.deaf: dict[str, int] = {}  # address -> how many requests get lost
-        self.closed = False
-        self._queue: list[tuple[float, int, bytes]] = []
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def __enter__(self) -> Segment:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.closed = True
-
-    def put(self, delay: float, answer: Arp) -> None:
-        frame = Ethernet(packet.mac_to_bytes(OWN), answer.sender_mac, packet.ETHERTYPE_ARP, answer.pack()).pack()
-        heapq.heappush(self._queue, (self.now + delay, len(self._queue), frame))
-
-    def send(self, frame: bytes, deadline: float) -> None:
-        assert deadline > self.now
-        outer = Ethernet.parse(frame)
-        assert outer is not None
-        assert (outer.destination, outer.source) == (packet.BROADCAST_MAC, packet.mac_to_bytes(OWN))
-        request = Arp.parse(outer.payload)
-        assert request is not None
-        self.sent.append((self.now, request))
-        asked = str(request.target_ip)
-        if request.operation != packet.ARP_REQUEST or request.sender_ip == request.target_ip:
-            return
-        if self.deaf.get(asked, 0) > 0:
-            self.deaf[asked] -= 1
-            return
-        for mac, delay in self.holders.get(asked, []):
-            holder = packet.mac_to_bytes(mac)
-            self.put(delay, Arp(packet.ARP_REPLY, holder, request.target_ip, request.sender_mac, request.sender_ip))
-
-    def wait(self, deadline: float) -> bool:
-        if self._queue and self._queue[0][0] <= max(deadline, self.now):
-            self.now = max(self.now, self._queue[0][0])
-            return True
-        self.now = max(self.now, deadline)
-        return False
-
-    def frames(self) -> Iterator[tuple[bytes, float]]:
-        while self._queue and self._queue[0][0] <= self.now:
-            yield heapq.heappop(self._queue)[2], 0.0
-
-    def hold(self, address: str, mac: str, delay: float = 0.001) -> None:
-        self.holders.setdefault(address, []).append((mac, delay))
-
-    def asked(self, address: str) -> int:
-        return sum(str(request.target_ip) == address for _when, request in self.sent)
+from ansible_collections.dsr.layer2.plugins.module_utils.common.packet import Arp
+from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.common.segment import (
+    B1,
+    B2,
+    OTHER_NIC,
+    OWN,
+    ArpSegment,
+    iproute,
+)
 
 
 @pytest.fixture
-def segment(monkeypatch: pytest.MonkeyPatch) -> Segment:
-    made = Segment()
+def segment(monkeypatch: pytest.MonkeyPatch) -> ArpSegment:
+    made = ArpSegment()
     monkeypatch.setattr(arp, "PacketSocket", lambda *_: made)
     monkeypatch.setattr(arp.time, "monotonic", made.monotonic)
     return made
@@ -117,7 +37,7 @@ def resolve(*addresses: str, network: Optional[Iproute] = None, **how: Any) -> d
     return arp.resolve("eth0", addresses, iproute=network or iproute(), **how)
 
 
-def test_everyone_who_is_there_is_found(segment: Segment) -> None:
+def test_everyone_who_is_there_is_found(segment: ArpSegment) -> None:
     segment.hold("10.77.0.21", B1)
     segment.hold("10.77.0.22", B2)
     started = segment.now
@@ -126,12 +46,12 @@ def test_everyone_who_is_there_is_found(segment: Segment) -> None:
     assert segment.closed
 
 
-def test_nothing_asked_nothing_sent(segment: Segment) -> None:
+def test_nothing_asked_nothing_sent(segment: ArpSegment) -> None:
     assert resolve() == {}
     assert segment.sent == []
 
 
-def test_who_does_not_answer_is_absent_and_was_asked_as_often_as_told(segment: Segment) -> None:
+def test_who_does_not_answer_is_absent_and_was_asked_as_often_as_told(segment: ArpSegment) -> None:
     segment.hold("10.77.0.21", B1)
     started = segment.now
     assert resolve("10.77.0.21", "10.77.0.99", timeout=0.5, attempts=4) == {"10.77.0.21": frozenset({B1})}
@@ -140,7 +60,7 @@ def test_who_does_not_answer_is_absent_and_was_asked_as_often_as_told(segment: S
     assert segment.now - started == pytest.approx(4 * 0.5, abs=0.1)
 
 
-def test_a_lost_request_is_made_up_for(segment: Segment) -> None:
+def test_a_lost_request_is_made_up_for(segment: ArpSegment) -> None:
     segment.hold("10.77.0.21", B1)
     segment.deaf["10.77.0.21"] = 2
     assert resolve("10.77.0.21", attempts=2) == {}
@@ -148,19 +68,19 @@ def test_a_lost_request_is_made_up_for(segment: Segment) -> None:
     assert resolve("10.77.0.21", attempts=3) == {"10.77.0.21": frozenset({B1})}
 
 
-def test_a_second_holder_is_found_by_whoever_waits(segment: Segment) -> None:
+def test_a_second_holder_is_found_by_whoever_waits(segment: ArpSegment) -> None:
     segment.hold("10.77.0.21", B1, 0.001)
     segment.hold("10.77.0.21", B2, 0.050)
     assert resolve("10.77.0.21", settle=0.1) == {"10.77.0.21": frozenset({B1, B2})}
 
 
-def test_without_settling_it_does_not_wait_for_a_second_holder(segment: Segment) -> None:
+def test_without_settling_it_does_not_wait_for_a_second_holder(segment: ArpSegment) -> None:
     segment.hold("10.77.0.21", B1, 0.001)
     segment.hold("10.77.0.21", B2, 0.050)
     assert resolve("10.77.0.21") == {"10.77.0.21": frozenset({B1})}
 
 
-def test_many_are_asked_in_bursts_with_gaps(segment: Segment) -> None:
+def test_many_are_asked_in_bursts_with_gaps(segment: ArpSegment) -> None:
     addresses = [f"10.77.{number // 250}.{number % 250 + 1}" for number in range(300)]
     for address in addresses:
         segment.hold(address, B1, 0.02)
@@ -172,7 +92,7 @@ def test_many_are_asked_in_bursts_with_gaps(segment: Segment) -> None:
     assert largest <= 64
 
 
-def test_an_address_that_is_named_twice_is_asked_once(segment: Segment) -> None:
+def test_an_address_that_is_named_twice_is_asked_once(segment: ArpSegment) -> None:
     segment.hold("10.77.0.21", B1)
     assert resolve("10.77.0.21", "10.77.0.21") == {"10.77.0.21": frozenset({B1})}
     assert segment.asked("10.77.0.21") == 1
@@ -190,15 +110,26 @@ def test_an_address_that_is_named_twice_is_asked_once(segment: Segment) -> None:
         ("of another NIC of this host", OTHER_NIC, "10.77.0.21", 2),
     ],
 )
-def test_an_answer_is_not_believed(segment: Segment, why: str, sender_mac: str, sender_ip: str, operation: int) -> None:
+def test_an_answer_is_not_believed(
+    segment: ArpSegment, why: str, sender_mac: str, sender_ip: str, operation: int
+) -> None:
     own, asker = packet.mac_to_bytes(OWN), IPv4Address("10.77.0.2")
-    segment.put(0.001, Arp(operation, packet.mac_to_bytes(sender_mac), IPv4Address(sender_ip), own, asker))
+    reply = Arp(operation, packet.mac_to_bytes(sender_mac), IPv4Address(sender_ip), own, asker)
+    segment.put(0.001, segment.frame_of(reply))
     assert resolve("10.77.0.21", attempts=1) == {}, why
     segment.hold("10.77.0.21", B1)
     assert resolve("10.77.0.21") == {"10.77.0.21": frozenset({B1})}
 
 
-def test_garbage_among_the_answers_does_no_harm(segment: Segment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_nobody_asked_for_stands_for_none_that_was(segment: ArpSegment) -> None:
+    own, asker = packet.mac_to_bytes(OWN), IPv4Address("10.77.0.2")
+    unasked = Arp(packet.ARP_REPLY, packet.mac_to_bytes(B2), IPv4Address("10.77.0.77"), own, asker)
+    segment.put(0.001, segment.frame_of(unasked))
+    segment.hold("10.77.0.21", B1, 0.01)
+    assert resolve("10.77.0.21", attempts=1) == {"10.77.0.21": frozenset({B1})}
+
+
+def test_garbage_among_the_answers_does_no_harm(segment: ArpSegment, monkeypatch: pytest.MonkeyPatch) -> None:
     segment.hold("10.77.0.21", B1)
     frames = segment.frames
 
@@ -223,7 +154,7 @@ def test_garbage_among_the_answers_does_no_harm(segment: Segment, monkeypatch: p
         ("a lone VIP is no sender", ["10.77.0.100/32"], "10.77.0.21", "0.0.0.0"),
     ],
 )
-def test_in_whose_name_it_asks(segment: Segment, why: str, addresses: list[str], target: str, sender: str) -> None:
+def test_in_whose_name_it_asks(segment: ArpSegment, why: str, addresses: list[str], target: str, sender: str) -> None:
     resolve(target, network=iproute(addresses=addresses), attempts=1)
     (request,) = {request for _when, request in segment.sent}
     expected = Arp(
@@ -236,7 +167,7 @@ def test_in_whose_name_it_asks(segment: Segment, why: str, addresses: list[str],
     assert request == expected, why
 
 
-def test_an_announcement_goes_out_in_both_forms(segment: Segment) -> None:
+def test_an_announcement_goes_out_in_both_forms(segment: ArpSegment) -> None:
     arp.announce("eth0", ["10.77.0.100", "10.77.0.101"], iproute())
     own = packet.mac_to_bytes(OWN)
     assert [request for _when, request in segment.sent] == [
@@ -259,7 +190,7 @@ def test_an_announcement_goes_out_in_both_forms(segment: Segment) -> None:
 )
 @pytest.mark.parametrize("act", [arp.resolve, arp.announce])
 def test_a_nic_that_will_not_do_is_named(
-    segment: Segment, act: Any, interface: str, network: Iproute, message: str
+    segment: ArpSegment, act: Any, interface: str, network: Iproute, message: str
 ) -> None:
     with pytest.raises(HostError) as caught:
         act(interface, ["10.77.0.21"], iproute=network)
@@ -269,7 +200,7 @@ def test_a_nic_that_will_not_do_is_named(
 
 @pytest.mark.parametrize("act", [arp.resolve, arp.announce])
 @pytest.mark.parametrize("text", ["2001:db8::1", "b1", "10.77.0.21/24", "10.77.0.256", ""])
-def test_what_is_no_ipv4_address_is_named(segment: Segment, act: Any, text: str) -> None:
+def test_what_is_no_ipv4_address_is_named(segment: ArpSegment, act: Any, text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         act("eth0", ["10.77.0.21", text], iproute=iproute())
     assert caught.value.path == "addresses[1]"

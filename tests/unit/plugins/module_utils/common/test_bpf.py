@@ -6,14 +6,22 @@
 from __future__ import annotations
 
 import struct
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ansible_collections.dsr.layer2.plugins.module_utils.common import bpf, packet
-from ansible_collections.dsr.layer2.plugins.module_utils.common.packet import Arp, Ethernet, IPv4, Tcp, Udp
+from ansible_collections.dsr.layer2.plugins.module_utils.common.packet import (
+    Arp,
+    Ethernet,
+    IPv4,
+    IPv6,
+    NeighbourMessage,
+    Tcp,
+    Udp,
+)
 
 VIP = IPv4Address("10.77.0.100")
 CLIENT = IPv4Address("10.77.0.10")
@@ -130,6 +138,81 @@ def test_arp_replies() -> None:
     assert not accepts(bpf.arp_replies(), tcp())
 
 
+VIP6 = IPv6Address("fd00:77::100")
+CLIENT6 = IPv6Address("fd00:77::10")
+OTHERS = [  # that differ from the VIP in one of their words each
+    IPv6Address(int(VIP6) ^ 1 << bit) for bit in (0, 32, 64, 96, 127)
+]
+
+
+def ethernet6(source: IPv6Address, protocol: int, payload: bytes) -> bytes:
+    return ethernet(IPv6(source, CLIENT6, protocol, payload).pack(), packet.ETHERTYPE_IPV6)
+
+
+def tcp6(source: IPv6Address = VIP6, port: int = 80) -> bytes:
+    return ethernet6(source, 6, Tcp(port, 40000, 1, 2, packet.SYN | packet.ACK).pack(source, CLIENT6))
+
+
+def udp6(source: IPv6Address = VIP6, port: int = 80) -> bytes:
+    return ethernet6(source, 17, Udp(port, 40000, b"x").pack(source, CLIENT6))
+
+
+def fragment6(frame: bytes, offset: int) -> bytes:
+    """The frame as a fragment."""
+    header = struct.pack("!BxHI", frame[20], offset << 3 | 1, 4711)
+    return frame[:18] + struct.pack("!HB", len(frame) - 54 + 8, 44) + frame[21:54] + header + frame[54:]
+
+
+def unreachable6(about: IPv6Address = VIP6, port: int = 80, protocol: int = 6, kind: int = 1) -> bytes:
+    quoted = IPv6(CLIENT6, about, protocol, struct.pack("!HHI", 40000, port, 0)).pack()
+    return ethernet6(IPv6Address("fd00:77::1"), 58, bytes([kind, 4, 0, 0, 0, 0, 0, 0]) + quoted)
+
+
+@pytest.mark.parametrize(
+    "what, frame, expected",
+    [
+        ("the reply", tcp6(), True),
+        ("the first fragment", fragment6(tcp6(), 0), True),
+        ("a later fragment", fragment6(tcp6(), 1), False),
+        ("the first fragment from another port", fragment6(tcp6(port=81), 0), False),
+        ("the first fragment of another protocol", fragment6(udp6(), 0), False),
+        *((f"another source, {other}", tcp6(source=other), False) for other in OTHERS),
+        *((f"a fragment from another source, {other}", fragment6(tcp6(source=other), 0), False) for other in OTHERS),
+        *((f"an error about another address, {other}", unreachable6(about=other), False) for other in OTHERS),
+        ("another port", tcp6(port=81), False),
+        ("another protocol", udp6(), False),
+        ("an error about it", unreachable6(), True),
+        ("an error about another port", unreachable6(port=81), False),
+        ("an error about another protocol", unreachable6(protocol=17), False),
+        ("an ICMPv6 message of another kind", unreachable6(kind=2), False),
+        ("IPv4", ethernet(tcp6()[14:], packet.ETHERTYPE_IPV4), False),
+        ("a frame that is cut off", tcp6()[:55], False),
+    ],
+)
+def test_replies_of_a_tcp_service_of_ipv6(what: str, frame: bytes, expected: bool) -> None:
+    assert accepts(bpf.replies_from(VIP6, packet.PROTOCOL_TCP, 80), frame) is expected, what
+
+
+def test_replies_of_a_udp_service_of_ipv6() -> None:
+    program = bpf.replies_from(VIP6, packet.PROTOCOL_UDP, 53)
+    assert accepts(program, udp6(port=53)) and accepts(program, fragment6(udp6(port=53), 0))
+    assert accepts(program, unreachable6(port=53, protocol=17))
+    assert not accepts(program, tcp6(port=53)) and not accepts(program, udp6(port=54))
+    for wrong in ({"packet_type": OUTGOING}, {"packet_type": OTHER_HOST}, {"tagged": True}):
+        assert not accepts(program, udp6(port=53), **wrong)  # type: ignore[arg-type]
+
+
+def test_neighbour_advertisements() -> None:
+    def message(kind: int) -> bytes:
+        return ethernet6(VIP6, 58, NeighbourMessage(kind, VIP6, MAC).pack(VIP6, CLIENT6))
+
+    program = bpf.neighbour_advertisements()
+    assert accepts(program, message(packet.NEIGHBOUR_ADVERTISEMENT))
+    assert not accepts(program, message(packet.NEIGHBOUR_SOLICITATION))
+    assert not accepts(program, tcp6())
+    assert not accepts(program, message(packet.NEIGHBOUR_ADVERTISEMENT), packet_type=OTHER_HOST)
+
+
 def test_nothing_lets_nothing_through() -> None:
     assert not accepts(bpf.nothing(), tcp())
 
@@ -150,7 +233,8 @@ def test_the_filter_takes_what_the_parser_would(
 
 @given(st.binary(max_size=100))
 def test_no_frame_makes_a_program_run_on(frame: bytes) -> None:
-    for program in (bpf.replies_from(VIP, 6, 80), bpf.arp_replies(), bpf.nothing()):
+    programs = [bpf.replies_from(vip, 6, 80) for vip in (VIP, VIP6)]
+    for program in (*programs, bpf.arp_replies(), bpf.neighbour_advertisements(), bpf.nothing()):
         accepts(program, frame)
 
 

@@ -74,11 +74,19 @@ class Machine(Iproute):
     def change_link(self, name: str, **changes: Any) -> None:
         self.links_by_name[name] = replace(self.links_by_name[name], **changes)
 
-    def hold(self, link: str, address: str, scope: str = "global") -> None:
-        self.held.append(HeldAddress(link, ipaddress.ip_interface(address), scope))
+    def hold(self, link: str, address: str, scope: str = "global", *states: str) -> None:
+        self.held.append(HeldAddress(link, ipaddress.ip_interface(address), scope, frozenset(states)))
 
     def drop(self, link: str, address: str) -> None:
-        self.held.remove(HeldAddress(link, ipaddress.ip_interface(address), "global"))
+        self._drop(link, ipaddress.ip_interface(address))
+
+    def _drop(self, link: str, address: IPInterface) -> None:
+        (found,) = (entry for entry in self.held if (entry.link, entry.value) == (link, address))
+        self.held.remove(found)
+
+    def states_of(self, address: str) -> frozenset[str]:
+        (found,) = (entry for entry in self.held if str(entry.ip) == address)
+        return found.states
 
     def addresses_of(self, link: str) -> list[str]:
         return [str(entry.value) for entry in self.held if entry.link == link and not entry.ip.is_loopback]
@@ -127,13 +135,18 @@ class Machine(Iproute):
 
     def add_address(self, link: str, address: IPInterface) -> None:
         self._note(f"add {address} {link}")
-        entry = HeldAddress(link, address, "global")
-        if entry not in self.held:
+        states = frozenset({"deprecated"} if address.version == 6 else ())
+        entry = HeldAddress(link, address, "global", states)
+        there = [other for other in self.held if (other.link, other.value) == (link, address)]
+        for index, other in enumerate(self.held):
+            if other in there:
+                self.held[index] = entry
+        if not there:
             self.held.append(entry)
 
     def delete_address(self, link: str, address: IPInterface) -> None:
         self._note(f"delete {address} {link}")
-        self.held.remove(HeldAddress(link, address, "global"))
+        self._drop(link, address)
 
     def _note(self, what: str) -> None:
         if self.fail_at and what.startswith(self.fail_at):
@@ -251,7 +264,15 @@ def _rendered(name: str, device: dict[str, Any]) -> str:
         lines.append(f"PermanentMACAddress={match['macaddress']}")
     lines += ["", "[Network]"]
     lines += ["DHCP=ipv4"] if device.get("dhcp4") else []
-    return "\n".join([*lines, *(f"Address={address}" for address in device.get("addresses", [])), ""])
+    sections = []
+    for address in device.get("addresses", []):
+        if isinstance(address, dict):
+            ((address, options),) = address.items()
+            sections += ["", "[Address]", f"Address={address}"]
+            sections += ["PreferredLifetime=0"] if options.get("lifetime") == 0 else []
+        else:
+            lines.append(f"Address={address}")
+    return "\n".join([*lines, *sections, ""])
 
 
 @pytest.fixture

@@ -56,11 +56,38 @@ def test_present(machine: Any) -> None:
     assert machine.mode(SYSCTL) == 0o644
     assert machine.mode(NETPLAN) == 0o600
     assert yaml.safe_load(machine.get(NETPLAN)) == {
-        "network": {"version": 2, "ethernets": {"lo": {"addresses": ["10.77.0.100/32", "fd00::100/128"]}}}
+        "network": {
+            "version": 2,
+            "ethernets": {"lo": {"addresses": ["10.77.0.100/32", {"fd00::100/128": {"lifetime": 0}}]}},
+        }
     }
     assert done.persist == "netplan"
     assert done.files == [NETPLAN, SYSCTL]
     assert "netplan, which manages this host" in done.message
+
+
+def test_ipv6_alone_needs_no_suppression_of_arp(machine: Any) -> None:
+    done = settled(machine, VIP6)
+    assert machine.addresses_of("lo") == [f"{VIP6}/128"]
+    assert machine.arp == (0, 0) and machine.get(SYSCTL) is None
+    assert done.files == [NETPLAN]
+    settled(machine, VIP6, VIP)
+    assert machine.arp == (1, 2)
+    settled(machine, VIP, state="absent")
+    assert machine.arp == (0, 0) and machine.addresses_of("lo") == [f"{VIP6}/128"]
+
+
+@pytest.mark.parametrize("states", [(), ("deprecated", "dadfailed", "tentative")])
+def test_an_ipv6_address_that_is_not_held_as_a_virtual_ip_is_repaired(machine: Any, states: tuple[str, ...]) -> None:
+    """The host might speak in its name, or does not answer for it."""
+    settled(machine, VIP6)
+    machine.drop("lo", f"{VIP6}/128")
+    machine.hold("lo", f"{VIP6}/128", "global", *states)
+    done = settled(machine, VIP6)
+    assert list(map(str, done.steps)) == [f"ip address replace {VIP6}/128 dev lo nodad preferred_lft 0"]
+    assert machine.states_of(VIP6) == {"deprecated"}
+    settled(machine, VIP6, state="absent")
+    assert not machine.addresses_of("lo")
 
 
 def test_the_suppression_is_there_before_the_address(machine: Any) -> None:

@@ -49,9 +49,13 @@ NETPLANS: list[tuple[dict[NetplanId, tuple[IPAddress, ...]], Any]] = [
         {
             "ethernets": {
                 "eth0": {"addresses": ["10.77.0.101/32"]},
-                "lo": {"addresses": ["10.77.0.9/32", "10.77.0.100/32", "fd00::1/128"]},
+                "lo": {"addresses": ["10.77.0.9/32", "10.77.0.100/32", {"fd00::1/128": {"lifetime": 0}}]},
             }
         },
+    ),
+    (
+        {ETH0: ips("fd00::2", "fd00::1")},
+        {"ethernets": {"eth0": {"addresses": [{"fd00::1/128": {"lifetime": 0}}, {"fd00::2/128": {"lifetime": 0}}]}}},
     ),
     ({LO: (), ETH0: ips("10.0.0.1")}, {"ethernets": {"eth0": {"addresses": ["10.0.0.1/32"]}}}),
     (
@@ -94,7 +98,8 @@ def test_networkd_files() -> None:
     assert [row for row in persisted.sections_of(text) if row[1] != "KeepConfiguration"] == [
         ("Match", "Name", "lo"),
         ("Network", "Address", "10.77.0.100/32"),
-        ("Network", "Address", "fd00::1/128"),
+        ("Address", "Address", "fd00::1/128"),
+        ("Address", "PreferredLifetime", "0"),
     ]
     assert persisted.network_addresses(text) == ips("10.77.0.100", "fd00::1")
     text = persisted.drop_in_text("eth0.100", ips("10.77.0.100"))
@@ -112,7 +117,7 @@ def test_unit() -> None:
     assert [value for _section, name, value in rows if name == "ExecStart"] == [
         "/sbin/ip address replace 10.0.0.1/32 dev eth0",
         "/sbin/ip address replace 10.0.0.2/32 dev eth0",
-        "/sbin/ip address replace fd00::1/128 dev eth1 nodad",
+        "/sbin/ip address replace fd00::1/128 dev eth1 nodad preferred_lft 0",
     ]
     assert ("Service", "Type", "oneshot") in rows
     assert ("Unit", "After", "a.device") in rows

@@ -90,7 +90,7 @@ def test_a_nic_of_netplan(netplan: Any) -> None:
     assert done.files == [NETPLAN]
     assert netplan.mode(NETPLAN) == 0o600
     assert yaml.safe_load(netplan.get(NETPLAN))["network"]["ethernets"] == {
-        "uplink": {"addresses": [f"{VIP}/32", f"{VIP6}/128"]}
+        "uplink": {"addresses": [f"{VIP}/32", {f"{VIP6}/128": {"lifetime": 0}}]}
     }
     rendered = netplan.get("/run/systemd/network/10-netplan-uplink.network")
     assert "DHCP=ipv4" in rendered
@@ -251,7 +251,7 @@ def test_drift_is_seen_and_repaired(machine: Any, drift: Callable[[Any], object]
 
 def test_addresses_that_come_are_announced(machine: Any) -> None:
     machine.vip_address(VIP, VIP6)
-    assert machine.announced == [VIP]
+    assert machine.announced == [VIP, VIP6]
     machine.announced.clear()
     machine.vip_address(VIP, OTHER)
     assert machine.announced == [OTHER]
@@ -287,9 +287,18 @@ def test_an_address_that_another_host_has(machine: Any) -> None:
     settled(machine, VIP, OTHER, check_duplicate=False)
 
 
-def test_arp_is_not_asked_about_ipv6(machine: Any) -> None:
-    machine.vip_address(VIP6)
-    assert not machine.asked
+def test_an_ipv6_address_that_another_host_has(machine: Any) -> None:
+    machine.answers[VIP6] = frozenset({"02:d5:00:00:00:63"})
+    message = refused(machine, VIP, VIP6)
+    assert message.startswith(f"addresses[1]: {VIP6} is answered for by 02:d5:00:00:00:63")
+    assert "a backend that holds it on its NIC and not on lo" in message
+    settled(machine, VIP, VIP6, check_duplicate=False)
+
+
+def test_an_ipv6_address_is_on_the_nic_at_once_and_never_chosen_as_the_hosts_own(machine: Any) -> None:
+    done = settled(machine, VIP6)
+    assert f"ip address replace {VIP6}/128 dev eth0 nodad preferred_lft 0" in map(str, done.steps)
+    assert machine.states_of(VIP6) == {"deprecated"}
 
 
 def test_bad_addresses(machine: Any) -> None:

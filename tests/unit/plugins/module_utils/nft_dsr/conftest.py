@@ -22,12 +22,10 @@ settings.load_profile("steady")
 @pytest.fixture(scope="module")
 def small_tables() -> Iterator[None]:
     """Slot tables with few slots: what is done with them is the same and takes a tenth of the time."""
-    schedule._hash_table.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(schedule, "_HASH_TIERS", ((8, 96, 120),))
-        patch.setattr(schedule, "_TURN_TIERS", ((8, 32),))
+        patch.setattr(schedule, "hash_slots", lambda pool_size: 96)
+        patch.setattr(schedule, "turn_slots", lambda pool_size: 32)
         yield
-    schedule._hash_table.cache_clear()
 
 
 @pytest.fixture

@@ -21,12 +21,18 @@ OWN = {"eth0": "02:d5:00:00:00:02", "eth1": "02:d5:00:00:01:02"}
 
 
 def mac_of(address: str) -> str:
-    """The MAC of a host of these segments: its address's last octet, and the one before."""
-    return "02:d5:00:00:{:02x}:{:02x}".format(*ipaddress.IPv4Address(address).packed[2:])
+    """The MAC of a host of these segments: its address's last two bytes, after the version if that is 6."""
+    packed = ipaddress.ip_address(address).packed
+    return "02:d5:00:{:02x}:{:02x}:{:02x}".format(6 if len(packed) > 4 else 0, *packed[-2:])
 
 
 def backends(*last_octets: int, **options: Any) -> list[dict[str, Any]]:
     return [{"address": f"10.77.0.{octet}", **options} for octet in last_octets]
+
+
+def backends6(*last_groups: int, **options: Any) -> list[dict[str, Any]]:
+    """The same in IPv6; 21 is ::21 there."""
+    return [{"address": f"fd00:77::{group}", **options} for group in last_groups]
 
 
 def vip(name: str = "web", **options: Any) -> dict[str, Any]:
@@ -35,18 +41,35 @@ def vip(name: str = "web", **options: Any) -> dict[str, Any]:
     return {key: value for key, value in given.items() if value is not None}
 
 
+def vip6(name: str = "web", **options: Any) -> dict[str, Any]:
+    """What a user writes for a VIP in IPv6."""
+    return vip(name, **{"address": "fd00:77::100", "backends": backends6(21, 22, 23), **options})
+
+
 class Network:
-    """What `ip` says, and who answers ARP: eth0 on 10.77.0.0/24, eth1 on 10.78.0.0/24, a router on eth0."""
+    """What `ip` says, and who answers ARP and neighbour solicitations.
+
+    eth0 is on 10.77.0.0/24 and fd00:77::/64, eth1 on 10.78.0.0/24 and fd00:78::/64, routers are on eth0.
+    """
 
     def __init__(self) -> None:
         self.links: dict[str, Optional[str]] = {"lo": None, **OWN}
-        self.addresses = {"lo": ["127.0.0.1/8"], "eth0": ["10.77.0.2/24", "10.77.0.100/32"], "eth1": ["10.78.0.2/24"]}
-        self.router: Optional[str] = "10.77.0.1"
+        self.addresses = {
+            "lo": ["127.0.0.1/8", "::1/128"],
+            "eth0": ["10.77.0.2/24", "10.77.0.100/32", "fd00:77::2/64", "fd00:77::100/128", "fe80::2/64"],
+            "eth1": ["10.78.0.2/24", "fd00:78::2/64", "fe80::1:2/64"],
+        }
+        self.routers: dict[int, str] = {4: "10.77.0.1", 6: "fd00:77::1"}
+        self.indices = {name: index for index, name in enumerate(self.links, 1)}
         self.answers: dict[str, frozenset[str]] = {}  # what differs from mac_of()
         self.asked: list[tuple[str, tuple[str, ...]]] = []
 
+    def renumber(self, nic: str) -> None:
+        """The NIC goes and comes back: with the same name and MAC, and with an index of its own."""
+        self.indices[nic] = max(self.indices.values()) + 1
+
     def silence(self, *addresses: str) -> None:
-        """Hosts that don't answer ARP."""
+        """Hosts that don't answer."""
         self.answers.update(dict.fromkeys(addresses, frozenset()))
 
     def resolve(self, interface: str, addresses: Iterable[str]) -> Mapping[str, frozenset[str]]:
@@ -62,7 +85,7 @@ class Network:
         rows: list[dict[str, Any]] = [
             {
                 "ifname": name,
-                "ifindex": index,
+                "ifindex": self.indices[name],
                 "flags": ["UP", "LOWER_UP"] if name != "lo" else ["LOOPBACK", "UP"],
                 "link_type": "ether" if mac else "loopback" if name == "lo" else "none",
                 **({"address": mac} if mac else {}),
@@ -71,7 +94,7 @@ class Network:
                     for text in self.addresses.get(name, ())
                 ],
             }
-            for index, (name, mac) in enumerate(self.links.items(), 1)
+            for name, mac in self.links.items()
         ]
         return Completed(tuple(argv), 0, json.dumps(rows), "")
 
@@ -81,29 +104,35 @@ class Network:
             if any(address == ipaddress.ip_interface(item).ip for item in held):
                 return json.dumps([{"type": "local", "dst": text, "dev": "lo"}])
             networks = [ipaddress.ip_interface(item).network for item in held]
-            if any(network.prefixlen < 32 and address in network for network in networks):
+            if any(network.prefixlen < network.max_prefixlen and address in network for network in networks):
                 return json.dumps([{"dst": text, "dev": name}])
-        return json.dumps([{"dst": text, "gateway": self.router, "dev": "eth0"}]) if self.router else ""
+        router = self.routers.get(address.version)
+        return json.dumps([{"dst": text, "gateway": router, "dev": "eth0"}]) if router else ""
 
 
 class Host:
-    """A load balancer that keeps its state in ``folder``."""
+    """A load balancer that keeps its state in ``folder``.
 
-    def __init__(self, folder: Path) -> None:
+    One that is ``forgetful`` cannot tell whether somebody changed a rule since its last run, and always reads all.
+    """
+
+    def __init__(self, folder: Path, forgetful: bool = False) -> None:
         self.nft = MemoryNft()
         self.network = Network()
         self.folder = folder / "nft-dsr"
-        self._lock_file = folder / "run" / "lock"
+        self.run_folder = folder / "run"
+        self.forgetful = forgetful
 
     @property
     def load_balancer(self) -> LoadBalancer:
         """A new one for each call, as each run of a module has one."""
         return LoadBalancer(
-            kernel=Kernel(self.nft),
+            kernel=Kernel(self.nft, lambda: None if self.forgetful else self.nft.generation),
             iproute=Iproute(self.network.ip),
             resolver=self.network.resolve,
             directory=str(self.folder),
-            lock_file=str(self._lock_file),
+            lock_file=str(self.run_folder / "lock"),
+            seen_file=str(self.run_folder / "seen.json"),
         )
 
     def files(self) -> dict[str, str]:

@@ -19,15 +19,31 @@ from typing import Any, Optional
 
 from ansible_collections.dsr.layer2.plugins.module_utils.common.command import Completed
 
+# Of the expressions that a map can be declared by: their types. A place in the packet is an integer.
 _TYPES = {
     "ip saddr": "ipv4_addr",
     "ip daddr": "ipv4_addr",
+    "ip6 saddr": "ipv6_addr",
+    "ip6 daddr": "ipv6_addr",
     "ip protocol": "inet_proto",
+    "meta l4proto": "inet_proto",
+    "ip id": "integer",
     "th sport": "inet_service",
     "th dport": "inet_service",
     "meta mark": "mark",
+    "ether daddr": "ether_addr",
 }
-_PROTOCOLS = {"tcp": 6, "udp": 17}
+_RAW = re.compile(r"@(?:ll|nh|th),\d+,(\d+)\Z")
+_INTEGERS = re.compile(r"numgen inc mod \d+\Z")
+_EXPRESSIONS = {**_TYPES, "ether saddr": "ether_addr", "meta protocol": "ether_type"}
+# A map or set in a rule, and what is put into it
+_USE = re.compile(r" @((?!(?:ll|nh|th),)\S+)(?: \{ (.*?) \})?")
+# Bits, of the types that are no integer
+_SIZES = {"ipv4_addr": 32, "ipv6_addr": 128, "ether_addr": 48}
+# Not all versions of nft can fill maps from rules whose keys are longer than this.
+_LONGEST_FILLED_KEY = 16
+_PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
+_ETHER_TYPES = {"ip": 8, "ip6": 56710}
 _HEAD = re.compile(r'type filter hook ingress device "([^"]+)" priority 0; policy accept;\Z')
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}\Z")
 _VERDICT = re.compile(r"goto (\S+)\Z")
@@ -57,34 +73,38 @@ class MemoryMap:
     size: Optional[int] = None
     flags: frozenset[str] = frozenset()
     counter: bool = False
+    timeout: Optional[int] = None
+    widths: tuple[int, ...] = ()  # of the key's parts, in bytes of the kernel's registers
     elements: dict[str, Element] = field(default_factory=dict)
 
     @classmethod
     def declared(cls, kind: str, lines: Sequence[str]) -> MemoryMap:
         types: Optional[tuple[tuple[str, ...], Optional[str]]] = None
-        size, flags, counter = None, frozenset[str](), False
+        size, flags, counter, timeout, widths = None, frozenset[str](), False, None, ()
         for line in lines:
             word, _space, rest = line.partition(" ")
             if word in ("type", "typeof"):
                 key, colon, value = rest.partition(" : ")
-                by_name = {name: name for name in (*_TYPES.values(), "ether_addr", "verdict")}
+                by_name = {name: name for name in (*_TYPES.values(), "ether_type", "verdict")}
                 named = by_name if word == "type" else {**_TYPES, "verdict": "verdict"}
-                parts = tuple(
-                    "integer" if word == "typeof" and re.fullmatch(r"numgen inc mod \d+", part) else _known(named, part)
-                    for part in key.split(" . ")
-                )
-                types = parts, _known(named, value) if colon else None
+                parts = tuple(_known(named, part, word == "typeof") for part in key.split(" . "))
+                types = parts, _known(named, value, word == "typeof") if colon else None
+                widths = tuple(_width(part, kind) for part, kind in zip(key.split(" . "), parts))
             elif word == "size":
                 size = int(rest)
             elif word == "flags":
                 flags = frozenset(rest.split(","))
             elif line == "counter":
                 counter = True
+            elif re.fullmatch(r"timeout \d+s", line):
+                timeout = int(rest[:-1])
             else:
                 raise NftError(f"syntax error in a declaration: {line}")
         if types is None or (types[1] is None) != (kind == "set"):
             raise NftError(f"a {kind} of a wrong type: {lines}")
-        return cls(kind, tuple(lines), types[0], types[1], size, flags, counter)
+        if "dynamic" in flags and (sum(widths) > _LONGEST_FILLED_KEY or size is None):
+            raise NftError(f"a {kind} that rules can't fill, with a key of {sum(widths)} bytes: {lines}")
+        return cls(kind, tuple(lines), types[0], types[1], size, flags, counter, timeout, widths)
 
     def check(self, key: str, value: str) -> None:
         """NftError where an element is not of the map's types."""
@@ -127,7 +147,7 @@ class MemoryTable:
         return [
             f"chain {other}"
             for other, chain in self.chains.items()
-            if any(f" goto {name} " in f" {rule} " for rule in chain.rules)
+            if any(f" {verb} {name} " in f" {rule} " for rule in chain.rules for verb in ("goto", "jump"))
         ] + [
             f"map {other}"
             for other, item in self.maps.items()
@@ -145,7 +165,7 @@ class MemoryTable:
         for name, chain in self.chains.items():
             words = [word for rule in chain.rules for word in rule.split()]
             maps = [self.maps[word[1:]] for word in words if word.startswith("@") and word[1:] in self.maps]
-            ways[name] = {after for word, after in zip(words, words[1:]) if word == "goto"}
+            ways[name] = {after for word, after in zip(words, words[1:]) if word in ("goto", "jump")}
             ways[name] |= {
                 element.value.partition(" ")[2]
                 for item in maps
@@ -184,20 +204,28 @@ class MemoryNft:
         self.version = version
         self.tables: dict[str, MemoryTable] = {}
         self.transactions: list[str] = []
+        self.generation = 1  # how many transactions there were, by whomever
+        self.resizes = True  # as newer kernels do; others take the words and leave the map as it is
         self.refuse = ""  # what the kernel says to the next transactions, if anything
 
     @property
     def table(self) -> MemoryTable:
         return self.tables["nft_dsr"]
 
+    def flush(self) -> None:
+        """As `nft flush ruleset` does."""
+        self.tables = {}
+        self.generation += 1
+
     def load(self, text: str) -> None:
         """Run a transaction; NftError when it fails, and then nothing has changed."""
         tables = {name: table.copy() for name, table in self.tables.items()}
         for operation in _operations(text):
-            _Operation(tables, self.nics).run(*operation)
+            _Operation(tables, self.nics, self.resizes).run(*operation)
         for table in tables.values():
             table.check_loops()
         self.tables = tables
+        self.generation += 1
 
     def __call__(self, argv: Sequence[str], stdin: Optional[str] = None) -> Completed:
         words = [word for word in argv[1:] if word != "-n"]
@@ -210,6 +238,12 @@ class MemoryNft:
                     raise NftError(self.refuse)
                 self.load(stdin)
                 self.transactions.append(stdin)
+                return Completed(tuple(argv), 0, "", "")
+            if words == ["-c", "-f", "-"]:
+                assert stdin is not None
+                checked = MemoryNft(self.nics)
+                checked.tables = {name: table.copy() for name, table in self.tables.items()}
+                checked.load(stdin)
                 return Completed(tuple(argv), 0, "", "")
             if words == ["-c", "--debug=netlink", "-f", "-"]:
                 assert stdin is not None
@@ -248,7 +282,8 @@ class MemoryNft:
                 yield f"\tchain {name} {{"
                 if chain.device:
                     yield f'\t\ttype filter hook ingress device "{chain.device}" priority 0; policy {chain.policy};'
-                yield from (f"\t\t{rule}" for rule in chain.rules)
+                # That a rule counts is always printed with what it counted.
+                yield from ("\t\t" + re.sub(r"\bcounter\b", "counter packets 0 bytes 0", rule) for rule in chain.rules)
                 yield from ("\t}", "")
             yield "}"
 
@@ -286,9 +321,10 @@ class MemoryNft:
 class _Operation:
     """One step of a transaction."""
 
-    def __init__(self, tables: dict[str, MemoryTable], nics: Sequence[str]) -> None:
+    def __init__(self, tables: dict[str, MemoryTable], nics: Sequence[str], resizes: bool) -> None:
         self._tables = tables
         self._nics = nics
+        self._resizes = resizes
 
     def run(self, verb: str, kind: str, table: str, name: str, rest: str) -> None:
         if kind == "table":
@@ -332,24 +368,49 @@ class _Operation:
     def _add_rule(self, name: str, rule: str) -> None:
         chain = self._existing(self._table.chains, name)
         words = rule.split()
+        for use in _USE.finditer(f" {rule}"):
+            self._check_use(use[1], use[2], f" {rule}"[: use.start()], rule)
         for word, after in zip(words, words[1:]):
-            if word == "goto":
+            if word in ("goto", "jump"):
                 target = self._existing(self._table.chains, after)
                 if target.device:
                     raise NftError(f"Operation not supported: {after} is a base chain")
-            if after.startswith("@") and not after.startswith("@th"):
-                item = self._existing(self._table.maps, after[1:])
-                if (item.kind == "set") != (word == "saddr") or (item.value == "verdict") != (word == "vmap"):
-                    raise NftError(f"the rule uses {after} as what it is not: {rule}")
             if word == "to" and after.strip('"') not in self._nics:
                 raise NftError(f"Interface does not exist: {after}")
         chain.rules.append(rule)
 
+    def _check_use(self, name: str, entry: Optional[str], before: str, rule: str) -> None:
+        """NftError where a rule uses a map or set as what it is not."""
+        item = self._existing(self._table.maps, name)
+        key, _space, verb = before.rpartition(" ")
+        if verb in ("update", "delete"):
+            key, colon, _value = (entry or "").partition(" : ")
+            if "dynamic" not in item.flags or bool(colon) != (item.kind == "map"):
+                raise NftError(f"the rule can't {verb} {name}: {rule}")
+            if verb == "update" and " timeout " not in key and not item.timeout:
+                raise NftError(f"what the rule puts into {name} stays for ever: {rule}")
+            key = re.split(r" (?:timeout|limit) ", key)[0]
+        else:
+            key = key if verb in ("map", "vmap") else before
+            if (item.kind == "map") != (verb in ("map", "vmap")) or (item.value == "verdict") != (verb == "vmap"):
+                raise NftError(f"the rule uses {name} as what it is not: {rule}")
+            # As versions up to 1.0.6
+            if (
+                re.search(r"set (?:jhash .* seed \w+|numgen inc mod \d+)\Z", key)
+                and "numgen" not in item.declaration[0]
+            ):
+                raise NftError(f"datatype mismatch: {name} is not declared like a hash: {rule}")
+        if (widths := _key_widths(key, len(item.widths))) != item.widths:
+            raise NftError(f"the key {key!r} is of {widths} bytes, those of {name} of {item.widths}: {rule}")
+
     def _add_map(self, name: str, rest: str, kind: str = "map") -> None:
         lines = [line.strip() for line in _braced(rest).split(";") if line.strip()]
         new = MemoryMap.declared(kind, lines)
-        if self._table.maps.setdefault(name, new).declaration != new.declaration:
+        old = self._table.maps.setdefault(name, new)
+        if _but_for_size(old) != _but_for_size(new):
             raise NftError(f"File exists: {name} is declared differently")
+        if self._resizes and "dynamic" in new.flags:
+            self._table.maps[name] = replace(old, size=new.size, declaration=new.declaration)
 
     def _add_set(self, name: str, rest: str) -> None:
         self._add_map(name, rest, "set")
@@ -426,15 +487,17 @@ def _block(table: str, lines: Iterator[str]) -> Iterator[tuple[str, str, str, st
         if line == "}":
             yield from (*chains, *maps, *elements, *rules)
             return
-        head = re.fullmatch(r"\t(map|set|chain) (\S+) \{", line)
+        head = re.fullmatch(r"\t?(map|set|chain) (\S+) \{", line)
         if not head:
             raise NftError(f"syntax error: {line}")
         kind, name = head.groups()
         inside: list[str] = []
-        for line in lines:
-            if line == "\t}":
+        ends = 0  # of the elements, where there are any, and of the whole
+        for line in map(str.strip, lines):
+            ends += line == "}"
+            if line == "}" and ends > ("elements = {" in inside):
                 break
-            inside.append(line.strip())
+            inside.append(line)
         if kind == "chain":
             hooks = [f"{{ {line} }}" for line in inside if _HEAD.match(line)]
             chains.append(("add", "chain", table, name, "".join(hooks)))
@@ -449,16 +512,40 @@ def _block(table: str, lines: Iterator[str]) -> Iterator[tuple[str, str, str, st
     raise NftError("syntax error: unexpected end of file")
 
 
+def _but_for_size(item: MemoryMap) -> tuple[str, ...]:
+    return tuple(line for line in item.declaration if not line.startswith("size ") or "dynamic" not in item.flags)
+
+
 def _braced(text: str) -> str:
     if not text.startswith("{ ") or not text.endswith(" }"):
         raise NftError(f"syntax error: {text}")
     return text[2:-2]
 
 
-def _known(named: dict[str, str], name: str) -> str:
+def _known(named: dict[str, str], name: str, integers: bool = False) -> str:
+    if integers and (_RAW.match(name) or _INTEGERS.match(name)):
+        return "integer"
     if name not in named:
         raise NftError(f"unknown type: {name}")
     return named[name]
+
+
+def _key_widths(text: str, count: int) -> tuple[int, ...]:
+    """The widths of the key of ``count`` parts at the end of what stands before the name of a map."""
+    # A hash of several fields is one part.
+    parts = re.sub(r"jhash .*? mod \d+ seed 0x\w+|numgen inc mod \d+", "meta mark", text).split(" . ")[-count:]
+    match = re.search(r"(?:@\S+|[a-z0-9]+ [a-z0-9]+)(?: !=)?\Z", parts[0])
+    if match is None:
+        raise NftError(f"no key is known in {text!r}")
+    parts[0] = match[0].partition(" !=")[0]
+    return tuple(_width(part, _known(_EXPRESSIONS, part, integers=True)) for part in parts)
+
+
+def _width(part: str, kind: str) -> int:
+    """How many bytes of the kernel's registers a part of a key takes."""
+    raw = _RAW.match(part)
+    bits = int(raw[1]) if raw else _SIZES.get(kind, 32)
+    return -(-bits // 32) * 4
 
 
 def _parse_element(text: str, item: MemoryMap) -> tuple[str, Element]:
@@ -471,33 +558,46 @@ def _parse_element(text: str, item: MemoryMap) -> tuple[str, Element]:
 
 def _valid(kind: str, text: str, interval: bool) -> bool:
     try:
-        if kind == "ipv4_addr":
-            return str(ipaddress.IPv4Address(text)) == text
+        if kind in ("ipv4_addr", "ipv6_addr"):
+            version = 4 if kind == "ipv4_addr" else 6
+            if "/" in text:  # one address is written without its length
+                network = ipaddress.ip_network(text)
+                return interval and network.version == version and network.prefixlen < network.max_prefixlen
+            address = ipaddress.ip_address(text)
+            return address.version == version and str(address) == text
         if kind == "mark":
             return re.fullmatch(r"0x[0-9a-f]{8}", text) is not None
         if kind in ("inet_service", "integer"):
+            if re.fullmatch(r"0x[0-9a-f]{24}", text):
+                return kind == "integer"
             numbers = [int(number) for number in text.split("-")]
-            return 1 <= len(numbers) <= (2 if interval else 1) and 0 <= numbers[0] <= numbers[-1] <= 65535
+            highest = 65535 if kind == "inet_service" else 2**128 - 1
+            return 1 <= len(numbers) <= (2 if interval else 1) and 0 <= numbers[0] <= numbers[-1] <= highest
     except ValueError:
         return False
-    if kind == "inet_proto":
-        return text in _PROTOCOLS
+    if kind in ("inet_proto", "ether_type"):
+        return text in (_PROTOCOLS if kind == "inet_proto" else _ETHER_TYPES)
     if kind == "ether_addr":
         return _MAC.match(text) is not None
     return kind == "verdict" and _VERDICT.match(text) is not None
 
 
 def _overlaps(one: str, other: str) -> bool:
-    for mine, theirs in zip(one.split(" . "), other.split(" . ")):
-        if not mine.replace("-", "").isdigit():
-            if mine != theirs:
-                return False
-            continue
-        first, last = (int(number) for number in (mine.split("-") * 2)[:2])
-        start, end = (int(number) for number in (theirs.split("-") * 2)[:2])
-        if last < start or end < first:
-            return False
-    return True
+    return all(
+        _ends(mine)[0] <= _ends(theirs)[1] and _ends(theirs)[0] <= _ends(mine)[1]
+        for mine, theirs in zip(one.split(" . "), other.split(" . "))
+    )
+
+
+def _ends(part: str) -> tuple[Any, Any]:
+    """The first and the last of what a part of a key stands for."""
+    if part in _PROTOCOLS:
+        return _PROTOCOLS[part], _PROTOCOLS[part]
+    if re.fullmatch(r"\d+(-\d+)?", part):
+        first, _dash, last = part.partition("-")
+        return int(first), int(last or first)
+    network = ipaddress.ip_network(part)
+    return int(network[0]), int(network[-1])
 
 
 def _body(table: str, name: str, item: MemoryMap, terse: bool) -> dict[str, Any]:
@@ -511,6 +611,8 @@ def _body(table: str, name: str, item: MemoryMap, terse: bool) -> dict[str, Any]
         body["map"] = item.value
     if item.size is not None:
         body["size"] = item.size
+    if item.timeout is not None:
+        body["timeout"] = item.timeout
     flags = sorted(item.flags - {"dynamic"})  # as version 1.0.6
     if flags:
         body["flags"] = flags
@@ -536,8 +638,15 @@ def _json_value(kind: str, text: str) -> Any:
         return {"goto": {"target": text.partition(" ")[2]}}
     if kind == "inet_proto":
         return _PROTOCOLS[text]
+    if kind == "ether_type":
+        return _ETHER_TYPES[text]
+    if "/" in text:
+        address, _slash, length = text.partition("/")
+        return {"prefix": {"addr": address, "len": int(length)}}
     if kind == "mark":
         return int(text, 16)
+    if kind == "integer" and text.startswith("0x"):
+        return hex(int(text, 16))  # without the zeros that it begins with
     if kind in ("inet_service", "integer"):
         return {"range": [int(number) for number in text.split("-")]} if "-" in text else int(text)
     return text

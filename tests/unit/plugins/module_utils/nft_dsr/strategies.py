@@ -10,49 +10,80 @@ from typing import Any
 from hypothesis import strategies as st
 
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr import model
-from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.ruleset import ResolvedVip
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.resolved import ResolvedVip
 from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.hosts import mac_of
 
 _NAMES = ("a", "b-1", "c_2")
+_SEGMENTS = {4: "10.77.0.", 6: "fd00:77::"}
+_SOURCES = {
+    4: ("0.0.0.0/0", "10.0.0.0/8", "192.0.2.0/25", "192.0.2.128/25", "198.51.100.7", "10.77.0.0/24"),
+    6: ("::/0", "2001:db8::/32", "2001:db9::/64", "2001:db9:0:1::/64", "fd00:77::10", "FD00:77::/64"),
+}
 
 
 @st.composite
-def backend_options(draw: st.DrawFn, last_octet: int, weights: st.SearchStrategy[int]) -> dict[str, Any]:
+def backend_options(draw: st.DrawFn, version: int, number: int, weights: st.SearchStrategy[int]) -> dict[str, Any]:
     return {
-        "address": f"10.77.0.{last_octet}",
-        "name": draw(st.sampled_from(["", f"host-{last_octet}", f"H{last_octet}.example_net"])),
-        "mac": draw(st.sampled_from([None, f"02-AA-00-00-00-{last_octet:02X}"])),
+        "address": f"{_SEGMENTS[version]}{number}",
+        "name": draw(st.sampled_from(["", f"host-{number}", f"H{number}.example_net"])),
+        "mac": draw(st.sampled_from([None, f"02-AA-00-00-00-{number:02X}"])),
         "weight": draw(weights),
         "state": draw(st.sampled_from(model.BACKEND_STATES)),
+        "backup": draw(st.sampled_from([False, False, True])),
     }
+
+
+@st.composite
+def flow_tables(draw: st.DrawFn, protocol: str) -> dict[str, Any]:
+    """Of any option that the protocol knows, or none."""
+    options: dict[str, Any] = {}
+    if draw(st.booleans()):
+        options["size"] = draw(st.sampled_from([1000, 65536, model.MAX_FLOWS]))
+    known = st.sampled_from(sorted(model.TIMEOUTS[protocol]))
+    options["timeouts"] = draw(st.dictionaries(known, st.sampled_from([1, 90, model.MAX_TIMEOUT]), max_size=3))
+    return options
 
 
 @st.composite
 def vip_options(draw: st.DrawFn, name: str, number: int) -> dict[str, Any]:
     """A VIP that can stand beside those of other numbers: they share an address at most, and no port."""
-    scheduler = draw(st.sampled_from(model.SCHEDULERS))
+    version = draw(st.sampled_from([4, 6]))
+    protocol = draw(st.sampled_from(model.PROTOCOLS))
+    scheduler = draw(st.sampled_from([s for s in model.SCHEDULERS if (protocol, s) != ("any", "connection_hash")]))
     ranges = {"round_robin": [(0, 1)], "weighted_round_robin": [(0, 5)]}
     weights = st.integers(*draw(st.sampled_from(ranges.get(scheduler, [(0, 1), (1, 5)]))))
-    octets = draw(st.lists(st.integers(21, 26), min_size=1, max_size=6, unique=True))
     base = 1000 * (number + 1)
     ports = draw(
         st.lists(
             st.sampled_from([f"{base}", f"{base + 1}", f"{base + 2}-{base + 9}", f"{base + 24}-{base + 255}"]),
-            max_size=4,
+            max_size=0 if protocol == "any" else 4,
             unique=True,
         )
     )
     shared = bool(ports) and draw(st.booleans())
+    numbers = draw(st.lists(st.integers(21, 26), min_size=1, max_size=6, unique=True))
+    pool = [draw(backend_options(version, backend, weights)) for backend in numbers]
+    pool[0]["backup"] = False  # a pool of backups alone is none
+    persistence = draw(st.sampled_from([0, 0, 300]))
+    tracks = persistence > 0 or scheduler in model.TURN_SCHEDULERS
+    sources = st.lists(st.sampled_from(_SOURCES[version]), unique=True, max_size=3)
+    rate = st.sampled_from([None, "100/second", "1/minute", "5 / hour", "1000000/day"])
     return {
         "name": name,
-        "address": "10.77.0.100" if shared else f"10.77.0.{101 + number}",
+        "address": _SEGMENTS[version] + ("100" if shared else f"{101 + number}"),
         "interface": draw(st.sampled_from([None, "eth0", "eth1"])),
         "backend_interface": draw(st.sampled_from([None, "eth0", "eth1"])),
-        "protocol": draw(st.sampled_from(model.PROTOCOLS)),
+        "protocol": protocol,
         "ports": ports or None,
         "scheduler": scheduler,
-        "backends": [draw(backend_options(octet, weights)) for octet in octets],
+        "persistence_timeout": persistence,
+        "flow_table": draw(st.none() | flow_tables(protocol)),
+        "backends": pool,
         "require_mac": draw(st.booleans()),
+        "on_empty": draw(st.sampled_from(model.ON_EMPTY)),
+        "allow_sources": draw(sources) or None,
+        "deny_sources": draw(st.none() | sources),
+        "new_flows_per_source": draw(rate) if tracks or protocol in ("tcp", "sctp") else None,
     }
 
 

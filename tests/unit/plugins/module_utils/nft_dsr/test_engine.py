@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,8 +19,10 @@ from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.host
     OWN,
     Host,
     backends,
+    backends6,
     mac_of,
     vip,
+    vip6,
 )
 from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.memory_nft import MemoryNft
 from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.strategies import vips_options
@@ -30,7 +33,7 @@ NAMED = [{"address": f"10.77.0.{20 + number}", "name": f"b{number}"} for number 
 WEB = vip("web", backends=NAMED)
 API = vip("api", address="10.77.0.101", scheduler="round_robin", backends=NAMED)
 DNS = vip("dns", address="10.77.0.102", protocol="udp", ports=["53", "5300-5400"], backends=NAMED)
-FLOW = "10.77.0.10 . 4000 . 80 timeout 900s : 0x0a4d0015"
+FLOW = "172818442 . 4000 . 80"  # client 10.77.0.10, from port 4000 to port 80
 ERRORS = (ConfigError, HostError)
 
 
@@ -67,9 +70,16 @@ def test_a_first_run_makes_everything(host: Host) -> None:
             "backend_interface": "eth0",
             "protocol": "tcp",
             "scheduler": "source_hash",
+            "persistence_timeout": 0,
+            "flow_table": {"size": 1048576, "timeouts": {"syn": 60, "established": 900, "closing": 60}},
             "require_mac": True,
+            "on_empty": "drop",
+            "allow_sources": None,
+            "deny_sources": None,
+            "new_flows_per_source": None,
             "backends": [
-                {**backend, "mac": mac_of(backend["address"]), "weight": 1, "state": "up"} for backend in NAMED
+                {**backend, "mac": mac_of(backend["address"]), "weight": 1, "state": "up", "backup": False}
+                for backend in NAMED
             ],
         }
     ]
@@ -116,7 +126,7 @@ ACTS: dict[str, tuple[Act, Callable[[Host], Any]]] = {
     "drain on one VIP": (lambda host, check: drain(host, "b1", "dns", check=check), lambda host: None),
     "restore": (lambda host, check: drain(host, "b1", restore=True, check=check), lambda host: drain(host, "b1")),
     "drift": (lambda host, check: set_vips(host, WEB, API, DNS, check=check), _drift),
-    "no table": (lambda host, check: set_vips(host, WEB, API, DNS, check=check), lambda host: host.nft.tables.clear()),
+    "no table": (lambda host, check: set_vips(host, WEB, API, DNS, check=check), lambda host: host.nft.flush()),
     "a new MAC": (
         lambda host, check: set_vips(host, WEB, check=check),
         lambda host: host.network.answers.update({"10.77.0.21": frozenset({"02:00:00:00:00:99"})}),
@@ -156,11 +166,10 @@ def test_runs_come_to_rest_whatever_is_asked(host: Host, first: Any, second: Any
             (name, []) for name in sorted(item["name"] for item in vips)
         ]
         # A boot from the file ends where the run ended.
-        live = host.nft.tables
-        host.nft.tables = {}
-        host.nft.load(host.files()["ruleset.nft"])
-        assert set_vips(host, *vips, purge=True, check=True).commands == []
-        host.nft.tables = live
+        booted = Host(host.folder.parent)
+        booted.nft.load(host.files()["ruleset.nft"])
+        booted.forgetful = True  # a boot empties the folder of the memory
+        assert set_vips(booted, *vips, purge=True, check=True).commands == []
 
 
 def test_vips_that_are_not_named_stay_unless_purged(serving: Host) -> None:
@@ -187,6 +196,241 @@ def test_removing_one_vip_leaves_the_others(serving: Host) -> None:
     result = serving.load_balancer.remove_vip("api", False)
     assert [item["name"] for item in result.vips] == ["dns", "web"]
     assert not set_vips(serving, WEB, DNS, purge=True).changed
+
+
+EVERY_OPTION = [
+    vip(
+        "shop",
+        scheduler="weighted_round_robin",
+        persistence_timeout=1800,
+        flow_table={"size": 5000, "timeouts": {"syn": 5, "established": 3600, "closing": 9}},
+        on_empty="reject",
+        allow_sources=["10.0.0.0/8", "192.0.2.7"],
+        deny_sources=["10.9.0.0/16"],
+        new_flows_per_source="100/minute",
+        backends=[*backends(21, weight=3), *backends(22, state="drain"), *backends(23, backup=True)],
+    ),
+    vip6("six", ports=["80", "8000-8100"], on_empty="local", persistence_timeout=60),
+    vip6("six-udp", protocol="udp", ports=["53"], scheduler="round_robin", new_flows_per_source="5/second"),
+    vip("signal", protocol="sctp", scheduler="connection_hash", address="10.77.0.101"),
+    vip("rest", protocol="any", ports=None, address="10.77.0.101"),
+]
+
+
+def test_every_option_at_once(host: Host) -> None:
+    result = set_vips(host, *EVERY_OPTION)
+    assert result.warnings == []
+    assert not set_vips(host, *EVERY_OPTION, purge=True).changed
+    returned = {item["name"]: item for item in result.vips}
+    for given_vip in EVERY_OPTION:
+        for option in set(given_vip) - {"backends"}:
+            wanted = ["10.0.0.0/8", "192.0.2.7/32"] if option == "allow_sources" else given_vip[option]
+            assert returned[given_vip["name"]][option] == wanted
+    # What a module returns, it takes.
+    assert not set_vips(host, *result.vips, purge=True).commands
+    assert [item["in_sync"] for item in host.load_balancer.info()[1]] == [True] * 5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"persistence_timeout": 60},
+        {"flow_table": {"size": 5000}},
+        {"flow_table": {"timeouts": {"established": 60}}},
+        {"on_empty": "local"},
+        {"allow_sources": ["10.0.0.0/8"]},
+        {"deny_sources": ["10.9.0.0/16"]},
+        {"new_flows_per_source": "1/second"},
+        {"backends": [*NAMED[:2], {**NAMED[2], "backup": True}]},
+        {"protocol": "sctp"},
+        {"protocol": "any", "ports": None, "scheduler": "round_robin"},
+    ],
+)
+@pytest.mark.parametrize("scheduler", ["source_hash", "round_robin"])
+def test_each_option_can_be_set_and_taken_back(host: Host, scheduler: str, change: dict[str, Any]) -> None:
+    plain = {**WEB, "scheduler": scheduler}
+    set_vips(host, plain, DNS)
+    before = host.everything()
+    # A hash VIP tracks only while a backend drains; then its flow table is seen, and before only in the file.
+    changed = set_vips(host, {**plain, **change})
+    assert changed.changed and host.everything() != before
+    assert bool(changed.commands) is (scheduler == "round_robin" or "flow_table" not in change)
+    assert not set_vips(host, {**plain, **change}).changed
+    back = set_vips(host, plain)
+    assert back.changed
+    if {"flows_web", "closing_web"} & set(host.nft.table.maps) and scheduler == "source_hash":
+        set_vips(host, {**DNS, "backends": NAMED[:2]})  # what is left over goes with a change
+        set_vips(host, DNS)
+    assert host.everything() == before
+
+
+def test_a_vip_that_is_drained_tracks_in_a_table_of_the_size_that_it_asks_for(host: Host) -> None:
+    set_vips(host, {**WEB, "flow_table": {"size": 5000, "timeouts": {"established": 77}}})
+    assert "flows_web" not in host.nft.table.maps
+    drain(host, "b1")
+    assert host.nft.table.maps["flows_web"].size == 5000
+    assert any("timeout 77s" in rule for rule in host.nft.table.chains["vip_web"].rules)
+
+
+def test_a_backend_in_ipv6_is_drained_by_any_of_its_spellings(host: Host) -> None:
+    set_vips(host, vip6(backends=backends6(21, 22)))
+    result, names = host.load_balancer.drain("FD00:77:0:0::21", None, False, False)
+    assert names == ["web"] and result.changed
+    assert json.loads(host.files()["overrides.json"])["drained"] == [{"backend": "fd00:77::21", "vip": None}]
+    assert not drain(host, "fd00:77::21").changed
+    assert drain(host, "fd00:77:0::21", restore=True).changed
+    assert json.loads(host.files()["overrides.json"])["drained"] == []
+
+
+def test_a_name_of_backends_of_both_families_is_no_answer(host: Host) -> None:
+    set_vips(host, vip(backends=backends(21, name="b1")), vip6("six", backends=backends6(21, name="b1")))
+    with pytest.raises(
+        ConfigError, match=r"^backend: 'b1' names different backends \(10\.77\.0\.21, fd00:77::21\); give the address"
+    ):
+        drain(host, "b1")
+    drain(host, "b1", "six")
+
+
+def test_a_backup_comes_in_when_the_last_of_the_pool_is_drained(host: Host) -> None:
+    pool = [NAMED[0], {**NAMED[1], "backup": True}]
+    set_vips(host, vip("web", backends=pool), vip("turns", ports=["81"], scheduler="round_robin", backends=pool))
+    maps = host.nft.table.maps
+
+    def served_by(name: str) -> set[str]:
+        return {element.value for element in host.nft.table.maps[name].elements.values()}
+
+    assert served_by("turns_turns") == {"0x0a4d0015"} and maps["handout_web"].elements == {}
+    drain(host, "b1")
+    assert served_by("turns_turns") == served_by("handout_web") == {"0x0a4d0016"}
+    drain(host, "b1", restore=True)
+    assert served_by("turns_turns") == {"0x0a4d0015"} and host.nft.table.maps["handout_web"].elements == {}
+
+
+@pytest.mark.parametrize("resizes", [True, False])
+@pytest.mark.parametrize("forgetful", [True, False])
+def test_a_flow_table_of_another_size(host: Host, resizes: bool, forgetful: bool) -> None:
+    """Where the kernel can resize it, flows stay; where it can't, they are forgotten. It has that size in any case."""
+    host.nft.resizes, host.forgetful = resizes, forgetful
+    set_vips(host, API, WEB)
+    host.nft.load(f"add element netdev nft_dsr flows_api {{ {FLOW} timeout 900s : 0x0a4d0015 }}")
+    result = set_vips(host, {**API, "flow_table": {"size": 1000}})
+    flows = host.nft.table.maps["flows_api"]
+    assert result.changed and (flows.size, len(flows.elements)) == (1000, 1 if resizes else 0)
+    assert host.nft.table.maps["closing_api"].size == 1000
+    assert not set_vips(host, {**API, "flow_table": {"size": 1000}}).changed
+    assert all(item["in_sync"] for item in host.load_balancer.info()[1])
+
+
+# -- what the kernel was last seen to have
+
+
+@pytest.mark.parametrize("name", ACTS)
+def test_what_is_remembered_makes_no_difference(tmp_path: Path, host: Host, name: str) -> None:
+    """A host that may trust its memory and one that has to read everything do the same."""
+    forgetful = Host(tmp_path / "forgetful", forgetful=True)
+    forgetful.folder = host.folder
+    act, prepare = ACTS[name]
+    results = []
+    for one in (host, forgetful):
+        for file in host.folder.glob("*"):
+            file.unlink()
+        set_vips(one, WEB, API, DNS)
+        prepare(one)
+        results.append([act(one, True), act(one, False), act(one, False)])
+    assert results[0] == results[1]
+    assert host.everything() == forgetful.everything()
+
+
+def listings(host: Host, act: Callable[[], Any]) -> list[str]:
+    """What nft is asked for meanwhile."""
+    asked: list[str] = []
+    answer = host.nft.__call__
+
+    class Listener(MemoryNft):
+        def __call__(self, argv: Any, stdin: Any = None) -> Any:
+            asked.append(" ".join(argv[1:]))
+            return answer(argv, stdin)
+
+    listening = Listener()
+    listening.__dict__ = host.nft.__dict__
+    host.nft = listening
+    act()
+    return [line for line in asked if " list " in f" {line} "]
+
+
+def test_a_change_of_one_vip_reads_what_it_changes_and_no_more(serving: Host) -> None:
+    assert listings(serving, lambda: set_vips(serving, WEB, API, DNS)) == []
+    changed = listings(
+        serving, lambda: set_vips(serving, {**WEB, "backends": [{**NAMED[0], "state": "down"}, *NAMED[1:]]})
+    )
+    assert changed == [
+        "-n -j list map netdev nft_dsr backends_web",
+        "-n -j list map netdev nft_dsr handout_web",
+    ]
+    assert listings(serving, lambda: set_vips(serving, API)) == []
+
+
+DOUBTS: dict[str, Callable[[Host], Any]] = {
+    "somebody's transaction": lambda host: host.nft.load("table netdev other"),
+    "a flush": lambda host: host.nft.flush(),
+    "no memory": lambda host: (host.run_folder / "seen.json").unlink(),
+    "a memory that is none": lambda host: (host.run_folder / "seen.json").write_text("?"),
+    "half of a memory": lambda host: (host.run_folder / "seen.json").write_text('{"version": 1, "moment": '),
+    "a memory of another form": lambda host: (host.run_folder / "seen.json").write_text('{"version": 2}'),
+    "a list": lambda host: (host.run_folder / "seen.json").write_text("[]"),
+    "a NIC that was made anew": lambda host: host.network.renumber("eth0"),
+}
+
+
+@pytest.mark.parametrize("doubt", DOUBTS)
+def test_any_doubt_means_that_the_kernel_is_asked(serving: Host, doubt: str) -> None:
+    before = serving.everything()
+    DOUBTS[doubt](serving)
+    asked = listings(serving, lambda: set_vips(serving, WEB, API, DNS))
+    assert asked[0] == "-n -j -t list ruleset netdev"
+    tables, files = serving.everything()
+    assert (tables["nft_dsr"], files) == (before[0]["nft_dsr"], before[1])
+    assert listings(serving, lambda: set_vips(serving, WEB, API, DNS)) == [], "and from then on it is known again"
+
+
+def test_what_happens_during_a_run_is_not_taken_for_seen(serving: Host) -> None:
+    """Somebody's transaction between ours and the look at its number: next time everything is read."""
+    serving.load_balancer.set_vips([WEB], False, False)
+    answer = serving.nft.__call__
+
+    class Meddler(MemoryNft):
+        def __call__(self, argv: Any, stdin: Any = None) -> Any:
+            done = answer(argv, stdin)
+            if list(argv[1:]) == ["-f", "-"]:
+                self.load("flush chain netdev nft_dsr vip_dns")
+            return done
+
+    meddler = Meddler()
+    meddler.__dict__ = serving.nft.__dict__
+    serving.nft = meddler
+    set_vips(serving, {**WEB, "backends": NAMED[:2]})
+    serving.nft = MemoryNft()
+    serving.nft.__dict__ = meddler.__dict__
+    assert [item["name"] for item in serving.load_balancer.info()[1] if not item["in_sync"]] == ["dns"]
+    assert set_vips(serving, DNS).commands[0] == "flush chain netdev nft_dsr vip_dns"
+
+
+def test_a_check_remembers_nothing(host: Host) -> None:
+    set_vips(host, WEB, check=True)
+    assert not (host.run_folder / "seen.json").exists()
+    set_vips(host, WEB)
+    text = (host.run_folder / "seen.json").read_text()
+    set_vips(host, WEB_LESS, check=True)
+    host.load_balancer.info()
+    assert (host.run_folder / "seen.json").read_text() == text
+    set_vips(host, purge=True)
+    assert not (host.run_folder / "seen.json").exists(), "of no table there is nothing to remember"
+
+
+def test_a_change_that_a_check_foresees_is_one_that_the_kernel_takes(serving: Host) -> None:
+    serving.nft.nics.remove("eth1")
+    with pytest.raises(CommandError, match="No such file or directory"):
+        set_vips(serving, vip("x", ports=["81"], interface="eth1"), check=True)
 
 
 # -- errors come before anything changes
@@ -319,7 +563,12 @@ def test_a_nic_that_went_away_is_named_with_its_vip(serving: Host) -> None:
         ("flush chain netdev nft_dsr vip_web", {"web"}),
         ("add rule netdev nft_dsr syn_api counter drop", {"api"}),
         ("flush map netdev nft_dsr turns_api", {"api"}),
-        ("flush set netdev nft_dsr guard_dns", {"dns"}),
+        ("flush map netdev nft_dsr handout_web\nflush map netdev nft_dsr backends_dns", {"dns"}),
+        ("flush set netdev nft_dsr guard_ip", {"web", "api", "dns"}),
+        ("flush set netdev nft_dsr stations_all", {"web", "api", "dns"}),
+        ("flush chain netdev nft_dsr guard_all", {"web", "api", "dns"}),
+        ("flush chain netdev nft_dsr error_dns", {"dns"}),
+        ("flush chain netdev nft_dsr icmp_eth0", {"web", "api", "dns"}),
         ("flush map netdev nft_dsr services_eth0", {"web", "api", "dns"}),
         ("flush chain netdev nft_dsr output_eth0", {"web", "api", "dns"}),
         # The slot table bears the name of one VIP and serves all with this pool.
@@ -350,7 +599,10 @@ def test_what_others_have_in_the_kernel_is_theirs(serving: Host) -> None:
 def test_a_nic_that_was_made_anew_gets_its_new_mac_into_the_rules(serving: Host) -> None:
     serving.network.links["eth0"] = "02:00:00:00:00:42"
     result = set_vips(serving, WEB)
-    assert [command for command in result.commands if "02:00:00:00:00:42" in command] and len(result.commands) == 2
+    assert result.ruleset.count("02:00:00:00:00:42") > 0 == result.ruleset.count(OWN["eth0"])
+    # What guards against our own frames, and what writes the source address; nothing that tracks.
+    touched = {command.partition(" { ")[0].split()[4].partition("_")[0] for command in result.commands}
+    assert touched == {"guard", "stations", "fragment", "backends"}
 
 
 # -- MAC addresses
@@ -477,19 +729,19 @@ def test_what_is_down_stays_down(serving: Host) -> None:
 def test_a_udp_drain_arms_its_switch_once(serving: Host) -> None:
     drain(serving, "b1")
     switch = serving.nft.table.maps["switch_dns"]
-    assert list(switch.elements) == ["udp"]
+    assert list(switch.elements) == ["ip"]
     serving.nft.load("flush map netdev nft_dsr switch_dns")  # its time is over
     assert not set_vips(serving, DNS).changed
     assert serving.nft.table.maps["switch_dns"].elements == {}
     drain(serving, "b2")
-    assert list(serving.nft.table.maps["switch_dns"].elements) == ["udp"], "another drain begins"
+    assert list(serving.nft.table.maps["switch_dns"].elements) == ["ip"], "another drain begins"
 
 
 def test_flows_of_a_drain_are_honoured_after_it_and_their_map_goes_with_a_later_change(serving: Host) -> None:
     drain(serving, "b1", "web")
-    serving.nft.load(f"add element netdev nft_dsr flows_web {{ {FLOW} }}")
+    serving.nft.load(f"add element netdev nft_dsr flows_web {{ {FLOW} timeout 900s : 0x0a4d0015 }}")
     drain(serving, "b1", "web", restore=True)
-    assert list(serving.nft.table.maps["flows_web"].elements) == ["10.77.0.10 . 4000 . 80"]
+    assert list(serving.nft.table.maps["flows_web"].elements) == [FLOW]
     set_vips(serving, {**API, "backends": NAMED[:2]})
     assert "flows_web" in serving.nft.table.maps, "somebody's flow lives in it"
     serving.nft.load("flush map netdev nft_dsr flows_web")
@@ -536,6 +788,7 @@ def test_information_about_vips(serving: Host) -> None:
         "mac": "02:d5:00:00:00:15",
         "weight": 1,
         "state": "up",
+        "backup": False,
         "packets": 7,
         "bytes": 700,
         "flows": 0,
@@ -552,9 +805,9 @@ def test_information_changes_nothing(serving: Host) -> None:
 def test_flows_are_told_where_they_are_honoured(host: Host) -> None:
     set_vips(host, API)
     host.nft.load(
-        f"add element netdev nft_dsr flows_api {{ {FLOW} }}\n"
-        "add element netdev nft_dsr closing_api { 10.77.0.10 . 4001 . 80 timeout 60s : 0x0a4d0015, "
-        "10.77.0.10 . 4002 . 80 timeout 60s : 0x0a4d0016 }"
+        f"add element netdev nft_dsr flows_api {{ {FLOW} timeout 900s : 0x0a4d0015 }}\n"
+        "add element netdev nft_dsr closing_api { 172818442 . 4001 . 80 timeout 60s : 0x0a4d0015, "
+        "172818442 . 4002 . 80 timeout 60s : 0x0a4d0016 }"
     )
 
     def flows() -> list[int]:

@@ -41,6 +41,41 @@ REFUSED = {
 }
 
 
+# And what the kernel, or one nft or the other, would take: rules that don't do what they say.
+STRICTER = {
+    "a map that rules can't fill in all versions": (
+        "add map netdev nft_dsr long { typeof ip6 saddr . th sport : meta mark; size 9; flags dynamic,timeout; }"
+    ),
+    "an entry that stays for ever": (
+        "add map netdev nft_dsr f { typeof ip saddr : meta mark; size 9; flags dynamic,timeout; }\n"
+        "add rule netdev nft_dsr vip update @f { ip saddr : meta mark }"
+    ),
+    "an update of what only we fill": (
+        "add rule netdev nft_dsr vip update @backends { meta mark timeout 9s : ether daddr } drop"
+    ),
+    "a map that rules fill, without a size": (
+        "add map netdev nft_dsr f { typeof ip saddr : meta mark; flags dynamic,timeout; }"
+    ),
+    "a lookup with a longer key": "add rule netdev nft_dsr vip ether daddr set @nh,64,128 map @backends",
+    "a lookup with a key of more parts": "add rule netdev nft_dsr vip ip daddr . th dport vmap @ranges",
+    "a hash as a key of another kind": (
+        "add rule netdev nft_dsr vip meta mark set jhash ip saddr mod 2 seed 0x1 map @marks"
+    ),
+    "a set looked up like a map": "add rule netdev nft_dsr vip ether saddr map @guard",
+    "a map looked up like a set": "add rule netdev nft_dsr vip meta mark @backends drop",
+    "a jump that leads nowhere": "add rule netdev nft_dsr vip jump nothing",
+}
+
+
+@pytest.mark.parametrize("reason", STRICTER)
+def test_nft_in_memory_is_stricter(reason: str) -> None:
+    nft = MemoryNft(nics=["eth0"])
+    nft.load(PRESENT)
+    nft.load("add map netdev nft_dsr marks { type mark : mark; }")
+    with pytest.raises(NftError):
+        nft.load(f"{STRICTER[reason]}\n")
+
+
 @pytest.mark.parametrize("reason", REFUSED)
 def test_what_fails_changes_nothing(reason: str) -> None:
     nft = MemoryNft(nics=["eth0"])

@@ -15,7 +15,12 @@ from hypothesis import strategies as st
 
 from ansible_collections.dsr.layer2.plugins.module_utils.common.errors import ConfigError
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr import model
-from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.hosts import backends, vip
+from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.hosts import (
+    backends,
+    backends6,
+    vip,
+    vip6,
+)
 from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.strategies import vips_options
 
 B21, B22 = ipaddress.IPv4Address("10.77.0.21"), ipaddress.IPv4Address("10.77.0.22")
@@ -42,16 +47,22 @@ def test_a_vip_gets_its_defaults() -> None:
         "protocol": "tcp",
         "ports": None,
         "scheduler": "source_hash",
-        "backends": [{"address": "10.77.0.21", "name": "", "mac": None, "weight": 1, "state": "up"}],
+        "persistence_timeout": 0,
+        "flow_table": {"size": 1048576, "timeouts": {"syn": 60, "established": 900, "closing": 60}},
+        "backends": [{"address": "10.77.0.21", "name": "", "mac": None, "weight": 1, "state": "up", "backup": False}],
         "require_mac": True,
+        "on_empty": "drop",
+        "allow_sources": None,
+        "deny_sources": None,
+        "new_flows_per_source": None,
     }
 
 
 def test_options_that_are_given_as_nothing_are_defaults() -> None:
     """As Ansible passes what the user left out."""
-    nothing = dict.fromkeys(["interface", "backend_interface", "protocol", "ports", "scheduler", "require_mac"])
     bare = {"name": "web", "address": "10.77.0.100"}
-    nobody = dict.fromkeys(["name", "mac", "weight", "state"])
+    nothing = dict.fromkeys(option for option in model.VIP_OPTIONS if option not in bare)
+    nobody = dict.fromkeys(option for option in model.BACKEND_OPTIONS if option != "address")
     assert model.parse_vip(
         {**bare, **nothing, "backends": [{"address": "10.77.0.21", **nobody}]}, ""
     ) == model.parse_vip({**bare, "backends": [{"address": "10.77.0.21"}]}, "")
@@ -113,6 +124,139 @@ def test_names_that_a_backend_can_have(name: str) -> None:
     assert model.parse_vip(vip(backends=backends(21, name=name)), "").backends[0].name == name
 
 
+@pytest.mark.parametrize(
+    ("written", "address"),
+    [
+        ("fd00:77::100", "fd00:77::100"),
+        ("FD00:77::100", "fd00:77::100"),
+        ("fd00:0077:0:0:0:0:0:0100", "fd00:77::100"),
+        ("2001:db8::", "2001:db8::"),  # of a network that is not ours it may be anything
+        ("2001:db8::192.0.2.1", "2001:db8::c000:201"),
+    ],
+)
+def test_an_ipv6_address_has_many_spellings(written: str, address: str) -> None:
+    parsed = model.parse_vip(vip6(address=written, backends=[{"address": "FD00:77:0::0021"}]), "")
+    assert (parsed.options()["address"], parsed.options()["backends"][0]["address"]) == (address, "fd00:77::21")
+
+
+def test_a_link_local_backend_is_known_by_its_nic() -> None:
+    parsed = model.parse_vip(vip6(backends=[{"address": "fe80::21"}], backend_interface="eth0"), "")
+    assert str(parsed.backends[0].address) == "fe80::21"
+
+
+@pytest.mark.parametrize("seconds", [0, 1, "300", 604800])
+def test_persistence_is_in_seconds(seconds: Any) -> None:
+    parsed = model.parse_vip(vip(persistence_timeout=seconds), "")
+    assert parsed.persistence_timeout == int(seconds)
+    assert parsed.tracks is (int(seconds) > 0), "clients that are to stay need their flows tracked"
+
+
+CONNECTION_TIMEOUTS = {"syn": 60, "established": 900, "closing": 60}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "given_table", "size", "timeouts"),
+    [
+        ("tcp", None, 1048576, CONNECTION_TIMEOUTS),
+        ("tcp", {}, 1048576, CONNECTION_TIMEOUTS),
+        ("tcp", {"size": None, "timeouts": None}, 1048576, CONNECTION_TIMEOUTS),
+        ("tcp", {"size": "1000", "timeouts": {}}, 1000, CONNECTION_TIMEOUTS),
+        ("tcp", {"size": 1}, 1, CONNECTION_TIMEOUTS),
+        ("tcp", {"size": 16777216}, 16777216, CONNECTION_TIMEOUTS),
+        ("tcp", {"timeouts": {"syn": 5}}, 1048576, {**CONNECTION_TIMEOUTS, "syn": 5}),
+        ("sctp", {"timeouts": {"established": 604800}}, 1048576, {**CONNECTION_TIMEOUTS, "established": 604800}),
+        ("sctp", {"timeouts": {"closing": "1"}}, 1048576, {**CONNECTION_TIMEOUTS, "closing": 1}),
+        ("udp", None, 1048576, {"udp": 120}),
+        # As Ansible passes suboptions that were left out
+        ("udp", {"timeouts": {"syn": None, "closing": None, "udp": 30}}, 1048576, {"udp": 30}),
+        ("any", {"timeouts": {"udp": 7}}, 1048576, {"udp": 7}),
+    ],
+)
+def test_a_flow_table_has_the_life_times_that_its_protocol_knows(
+    protocol: str, given_table: Any, size: int, timeouts: dict[str, int]
+) -> None:
+    parsed = model.parse_vip(vip(protocol=protocol, ports=None, flow_table=given_table), "")
+    assert parsed.options()["flow_table"] == {"size": size, "timeouts": timeouts}
+
+
+@pytest.mark.parametrize(
+    ("networks", "normalised"),
+    [
+        (["10.0.0.0/8"], ["10.0.0.0/8"]),
+        ("10.0.0.0/8, 192.0.2.1", ["10.0.0.0/8", "192.0.2.1/32"]),
+        (["192.0.2.1"], ["192.0.2.1/32"]),
+        (["192.0.2.1", "192.0.2.1/32"], ["192.0.2.1/32"]),
+        (["192.0.2.128/25", "192.0.2.0/25"], ["192.0.2.0/24"]),
+        (["10.1.0.0/16", "10.0.0.0/8"], ["10.0.0.0/8"]),
+        (["0.0.0.0/0", "10.0.0.0/8"], ["0.0.0.0/0"]),
+        (["192.0.2.0/255.255.255.0"], ["192.0.2.0/24"]),
+        ([" 192.0.2.0/24 "], ["192.0.2.0/24"]),
+        (("198.51.100.0/24", "192.0.2.0/24"), ["192.0.2.0/24", "198.51.100.0/24"]),
+        ([f"10.{number // 128}.{number % 128 * 2}.1" for number in range(4096)], 4096),
+    ],
+)
+@pytest.mark.parametrize("option", ["allow_sources", "deny_sources"])
+def test_networks_are_joined_and_in_order(option: str, networks: Any, normalised: Any) -> None:
+    found = model.parse_vip(vip(**{option: networks}), "").options()[option]
+    assert (len(found) if isinstance(normalised, int) else found) == normalised
+
+
+@pytest.mark.parametrize(
+    ("networks", "normalised"),
+    [
+        (["FD00:77::/64"], ["fd00:77::/64"]),
+        (["fd00:77:0:1::/64", "fd00:77::/64"], ["fd00:77::/63"]),
+        (["fd00:77::10", "::/0"], ["::/0"]),
+    ],
+)
+def test_networks_in_ipv6(networks: list[str], normalised: list[str]) -> None:
+    options = model.parse_vip(vip6(allow_sources=networks, deny_sources=networks), "").options()
+    assert options["allow_sources"] == options["deny_sources"] == normalised
+
+
+def test_to_deny_nobody_is_to_say_nothing() -> None:
+    assert model.parse_vip(vip(deny_sources=[]), "") == model.parse_vip(vip(), "")
+
+
+@pytest.mark.parametrize(
+    ("written", "rate"),
+    [
+        ("100/second", "100/second"),
+        (" 5 / minute ", "5/minute"),
+        ("1/hour", "1/hour"),
+        ("1000000/day", "1000000/day"),
+        ("007/second", "7/second"),
+    ],
+)
+def test_rates_are_normalised(written: str, rate: str) -> None:
+    assert model.parse_vip(vip(new_flows_per_source=written), "").options()["new_flows_per_source"] == rate
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"protocol": "udp", "scheduler": "round_robin"},
+        {"protocol": "udp", "persistence_timeout": 60},
+        {"protocol": "any", "ports": None, "scheduler": "weighted_round_robin"},
+        {"protocol": "any", "ports": None, "persistence_timeout": 60},
+        {"protocol": "sctp"},
+        {"protocol": "tcp", "scheduler": "connection_hash"},
+    ],
+)
+def test_new_flows_are_limited_where_they_are_known(options: dict[str, Any]) -> None:
+    assert model.parse_vip(vip(new_flows_per_source="1/second", **options), "").new_flows_per_source is not None
+
+
+@pytest.mark.parametrize(
+    ("weights", "backup_weights"), [([1, 0], [5]), ([5, 3], [1, 0]), ([1], [0]), ([0, 0], [2, 3]), ([1, 0], [0, 1])]
+)
+def test_the_weights_of_a_pool_and_of_its_backups_are_apart(weights: list[int], backup_weights: list[int]) -> None:
+    """Each has a table of its own, so that a weight of 0 hides no share of the other's."""
+    pool = [{"address": f"10.77.0.{21 + i}", "weight": weight} for i, weight in enumerate(weights)]
+    pool += [{"address": f"10.77.0.{31 + i}", "weight": w, "backup": True} for i, w in enumerate(backup_weights)]
+    assert len(model.parse_vip(vip(backends=pool), "").backends) == len(pool)
+
+
 def test_the_network_address_of_some_other_network_can_be_a_vip() -> None:
     assert str(model.parse_address("192.0.2.0", "address")) == "192.0.2.0"
 
@@ -122,9 +266,11 @@ def test_what_a_vip_says_of_itself_is_the_same_vip(options: list[dict[str, Any]]
     untouched = copy.deepcopy(options)
     vips = model.parse_vips(options)
     assert options == untouched
-    for parsed in vips:
-        assert model.parse_vip(parsed.options(), "") == parsed
-    assert model.parse_vips([parsed.options() for parsed in vips]) == vips
+    again = [model.parse_vip(parsed.options(), "") for parsed in vips]
+    assert [parsed.options() for parsed in again] == [parsed.options() for parsed in vips]
+    assert list(model.parse_vips([parsed.options() for parsed in vips])) == again
+    # Twice, as what is filled in for an option that was left out is an option that is given.
+    assert [model.parse_vip(parsed.options(), "") for parsed in again] == again
 
 
 # -- what is wrong, and where
@@ -151,7 +297,24 @@ def test_what_a_vip_says_of_itself_is_the_same_vip(options: list[dict[str, Any]]
             {"address": "10.77.0.100/32"},
             "vips[0].address: '10.77.0.100/32' has a prefix length; give the address alone",
         ),
-        ({"address": "fd00::100"}, "vips[0].address: fd00::100 is an IPv6 address; this version balances IPv4 only"),
+        ({"address": "fd00:77"}, "vips[0].address: 'fd00:77' is not an IP address; write it as '192.0.2.10' or '2001:"),
+        ({"address": "[fd00::1]"}, "vips[0].address: '[fd00::1]' is not an IP address; write it as"),
+        ({"address": "fd00::1/128"}, "vips[0].address: 'fd00::1/128' has a prefix length; give the address alone"),
+        (
+            {"address": "fd00::1%eth0"},
+            "vips[0].address: 'fd00::1%eth0' has a zone; give the address alone, and its NIC in 'backend_interface'",
+        ),
+        ({"address": "::"}, "vips[0].address: :: is the unspecified address; give a unicast address"),
+        ({"address": "::1"}, "vips[0].address: ::1 is a loopback address, which never leaves a host; give a unicast"),
+        ({"address": "ff02::1"}, "vips[0].address: ff02::1 is a multicast address; give a unicast address"),
+        (
+            {"address": "::ffff:10.77.0.100"},
+            "vips[0].address: ::ffff:10.77.0.100 is a mapped IPv4 address; write it as '10.77.0.100'",
+        ),
+        (
+            {"address": "fe80::100"},
+            "vips[0].address: fe80::100 is a link-local address, which backends cannot hold on lo; give another",
+        ),
         ({"address": "0.0.0.0"}, "vips[0].address: 0.0.0.0 is in 0.0.0.0/8, which no host can use; give"),
         ({"address": "0.1.2.3"}, "vips[0].address: 0.1.2.3 is in 0.0.0.0/8, which no host can use; give"),
         ({"address": "127.0.0.1"}, "vips[0].address: 127.0.0.1 is a loopback address, which never leaves a host; give"),
@@ -166,8 +329,14 @@ def test_what_a_vip_says_of_itself_is_the_same_vip(options: list[dict[str, Any]]
             for name in ["eth0;reboot", "a" * 16, '"', "eth0 eth1", "eth0:1", ".", "-i", 0]
         ),
         # protocol and scheduler
-        ({"protocol": "icmp"}, "vips[0].protocol: 'icmp' is not known; choose one of: tcp, udp"),
-        ({"protocol": ["tcp"]}, "vips[0].protocol: ['tcp'] is not known; choose one of: tcp, udp"),
+        ({"protocol": "icmp"}, "vips[0].protocol: 'icmp' is not known; choose one of: tcp, udp, sctp, any"),
+        ({"protocol": ["tcp"]}, "vips[0].protocol: ['tcp'] is not known; choose one of: tcp, udp, sctp, any"),
+        ({"protocol": "any"}, "vips[0].ports: protocol any has no ports; leave them out"),
+        ({"protocol": "any", "ports": ["1-65535"]}, "vips[0].ports: protocol any has no ports; leave them out"),
+        (
+            {"protocol": "any", "ports": None, "scheduler": "connection_hash"},
+            "vips[0].scheduler: connection_hash needs ports, and protocol any has none; use source_hash",
+        ),
         (
             {"scheduler": "rr"},
             "vips[0].scheduler: 'rr' is not known; choose one of: source_hash, connection_hash, round_robin, "
@@ -219,10 +388,54 @@ def test_what_a_vip_says_of_itself_is_the_same_vip(options: list[dict[str, Any]]
         # one backend
         (
             {"backends": [{"adress": "10.77.0.21"}]},
-            "vips[0].backends[0].adress: unknown option; there are: address, name, mac, weight, state",
+            "vips[0].backends[0].adress: unknown option; there are: address, name, mac, weight, state, backup",
         ),
         ({"backends": [{"name": "b1"}]}, "vips[0].backends[0].address: is missing; every backend needs its address"),
-        ({"backends": [{"address": "fd00::21"}]}, "vips[0].backends[0].address: fd00::21 is an IPv6 address; this"),
+        (
+            {"backends": [*backends(21), *backends6(22)]},
+            "vips[0].backends[1].address: fd00:77::22 is IPv6 and the VIP is IPv4; give the backend's IPv4 address",
+        ),
+        (
+            {"address": "fd00:77::100"},
+            "vips[0].backends[0].address: 10.77.0.21 is IPv4 and the VIP is IPv6; give the backend's IPv6 address",
+        ),
+        (
+            {"address": "fd00:77::100", "backends": [*backends6(21), {"address": "FD00:77:0::21"}]},
+            "vips[0].backends[1].address: fd00:77::21 is a backend already (vips[0].backends[0]); for a larger share",
+        ),
+        (
+            {"address": "fd00:77::100", "backends": [{"address": "FD00:77::0100"}]},
+            "vips[0].backends[0].address: fd00:77::100 is the VIP itself; give the backend's own address",
+        ),
+        (
+            {"address": "fd00:77::100", "backends": [{"address": "fe80::21"}]},
+            "vips[0].backends[0].address: fe80::21 is a link-local address; name its NIC in 'backend_interface'",
+        ),
+        (
+            {"address": "fd00:77::100", "backends": [{"address": "fe80::21%eth0"}]},
+            "vips[0].backends[0].address: 'fe80::21%eth0' has a zone; give the address alone, and its NIC in",
+        ),
+        (
+            {"backends": [{"address": "169.254.0.21"}]},
+            "vips[0].backends[0].address: 169.254.0.21 is a link-local address; give another unicast address",
+        ),
+        # backups
+        *(
+            ({"backends": backends(21, backup=value)}, f"vips[0].backends[0].backup: {value!r} is neither true nor")
+            for value in ["maybe", 2, [], "backup"]
+        ),
+        (
+            {"backends": backends(21, 22, backup=True)},
+            "vips[0].backends: all of them are backups, of nobody; leave 'backup' out where it is not one",
+        ),
+        (
+            {"scheduler": "round_robin", "backends": [*backends(21), *backends(22, weight=2, backup=True)]},
+            "vips[0].backends[1].weight: the scheduler round_robin knows no weights but 0 and 1, and 2 would have no",
+        ),
+        (
+            {"backends": [*backends(21), *backends(22, weight=0, backup=True), *backends(23, weight=2, backup=True)]},
+            "vips[0].backends[1].weight: with a hash scheduler and different weights, 0 would forget the share",
+        ),
         ({"backends": [{"address": "10.77.0.21/24"}]}, "vips[0].backends[0].address: '10.77.0.21/24' has a prefix"),
         ({"backends": backends(21, 100)}, "vips[0].backends[1].address: 10.77.0.100 is the VIP itself; give the"),
         (
@@ -283,6 +496,143 @@ def test_what_a_vip_says_of_itself_is_the_same_vip(options: list[dict[str, Any]]
             "vips[0].backends[1].weight: with a hash scheduler and different weights, 0 would forget the share that "
             "this backend has; keep its weight and set 'state: drain'",
         ),
+        # persistence
+        *(
+            (
+                {"persistence_timeout": value},
+                f"vips[0].persistence_timeout: {value!r} is not a whole number; use 0 to 604800",
+            )
+            for value in ["long", "5m", 1.5, True, "", [300]]
+        ),
+        ({"persistence_timeout": -1}, "vips[0].persistence_timeout: -1 is out of range; use 0 to 604800"),
+        ({"persistence_timeout": 604801}, "vips[0].persistence_timeout: 604801 is out of range; use 0 to 604800"),
+        # flow tables
+        *(
+            ({"flow_table": value}, f"vips[0].flow_table: must be a dictionary of options, not {value!r}")
+            for value in [1000, "1000", [], [{"size": 1}], True]
+        ),
+        ({"flow_table": {"sise": 1}}, "vips[0].flow_table.sise: unknown option; there are: size, timeouts"),
+        ({"flow_table": {"size": 0}}, "vips[0].flow_table.size: 0 is out of range; use 1 to 16777216"),
+        ({"flow_table": {"size": 16777217}}, "vips[0].flow_table.size: 16777217 is out of range; use 1 to 16777216"),
+        ({"flow_table": {"size": "1M"}}, "vips[0].flow_table.size: '1M' is not a whole number; use 1 to 16777216"),
+        (
+            {"flow_table": {"timeouts": 60}},
+            "vips[0].flow_table.timeouts: must be a dictionary of options, not 60",
+        ),
+        (
+            {"flow_table": {"timeouts": {"fin": 60}}},
+            "vips[0].flow_table.timeouts.fin: unknown option; there are: syn, established, closing, udp",
+        ),
+        *(
+            (
+                {"flow_table": {"timeouts": {"syn": value}}},
+                f"vips[0].flow_table.timeouts.syn: {value} is out of range; use 1 to 604800",
+            )
+            for value in [0, -1, 604801]
+        ),
+        (
+            {"flow_table": {"timeouts": {"closing": "1m"}}},
+            "vips[0].flow_table.timeouts.closing: '1m' is not a whole number; use 1 to 604800",
+        ),
+        *(
+            (
+                {"protocol": protocol, "flow_table": {"timeouts": {"udp": 60}}},
+                f"vips[0].flow_table.timeouts.udp: has no effect with protocol {protocol}, whose life times are: "
+                "syn, established, closing",
+            )
+            for protocol in ("tcp", "sctp")
+        ),
+        *(
+            (
+                {"protocol": protocol, "ports": None, "flow_table": {"timeouts": {"udp": 60, key: 60}}},
+                f"vips[0].flow_table.timeouts.{key}: has no effect with protocol {protocol}, whose life times are: udp",
+            )
+            for protocol in ("udp", "any")
+            for key in ("syn", "established", "closing")
+        ),
+        # what packets get when nobody is left
+        *(
+            ({"on_empty": value}, f"vips[0].on_empty: {value!r} is not known; choose one of: drop, reject, local")
+            for value in ["accept", "", True, ["drop"]]
+        ),
+        # who may come
+        (
+            {"allow_sources": []},
+            "vips[0].allow_sources: the list is empty and would lock out everybody; leave it out to allow all",
+        ),
+        *(
+            case
+            for option in ("allow_sources", "deny_sources")
+            for case in (
+                (
+                    {option: {"10.0.0.0/8": 1}},
+                    f"vips[0].{option}: {{'10.0.0.0/8': 1}} is not a list of networks; write ['192.0.2.0/24']",
+                ),
+                ({option: 10}, f"vips[0].{option}: 10 is not a list of networks; write ['192.0.2.0/24']"),
+                (
+                    {option: ["10.0.0.0/8", "10.1.2.3/16"]},
+                    f"vips[0].{option}[1]: 10.1.2.3/16 has bits set beyond its prefix length; write '10.1.0.0/16', "
+                    "or the address alone",
+                ),
+                (
+                    {option: ["fd00:77::/64"]},
+                    f"vips[0].{option}[0]: fd00:77::/64 is IPv6 and the VIP is IPv4, so it would have no effect",
+                ),
+                (
+                    {option: ["192.0.2.0/24"], "address": "fd00:77::100", "backends": backends6(21)},
+                    f"vips[0].{option}[0]: 192.0.2.0/24 is IPv4 and the VIP is IPv6, so it would have no effect",
+                ),
+                (
+                    {option: ["10.0.0.1"] * 4097},
+                    f"vips[0].{option}: 4097 networks are too many; a VIP takes 4096",
+                ),
+            )
+        ),
+        *(
+            (
+                {option: ["192.0.2.0/24", value]},
+                f"vips[0].{option}[1]: {value!r} is not a network; write it as '192.0.2.0/24'",
+            )
+            for option in ("allow_sources", "deny_sources")
+            for value in ["everybody", "", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0-10.0.0.9", "1.2.3.4; drop", 10, None]
+        ),
+        # What stands after a % in an IPv6 network may be anything, and would come out again in what nft reads.
+        *(
+            (
+                {"deny_sources": [value], "address": "fd00:77::100", "backends": backends6(21)},
+                f"vips[0].deny_sources[0]: {value!r} is not a network; write it as '192.0.2.0/24'",
+            )
+            for value in ["fe80::1%eth0", "fe80::%eth0/64", "fd00::%a } ; flush ruleset/64", "fd00::%a\nb/64"]
+        ),
+        # how many new flows
+        *(
+            (
+                {"new_flows_per_source": value},
+                f"vips[0].new_flows_per_source: {value!r} is not a rate; write it as '100/second' (or minute, hour,",
+            )
+            for value in [
+                *(100, "100", "100/s", "100/week", "-1/second", "1.5/second", "10000000/day", True, ["1/hour"]),
+                *("", "1/second burst 5", "1/second\n/", "second/1"),
+            ]
+        ),
+        ({"new_flows_per_source": "0/second"}, "vips[0].new_flows_per_source: the rate 0 is out of range; use 1 to"),
+        (
+            {"new_flows_per_source": "1000001/day"},
+            "vips[0].new_flows_per_source: the rate 1000001 is out of range; use 1 to 1000000",
+        ),
+        *(
+            (
+                {"protocol": protocol, "ports": None, "scheduler": scheduler, "new_flows_per_source": "1/second"},
+                f"vips[0].new_flows_per_source: {scheduler} tracks no flows, so with protocol {protocol} nobody knows "
+                "which packet begins one; use a scheduler that tracks, or set 'persistence_timeout'",
+            )
+            for protocol, scheduler in (("udp", "source_hash"), ("udp", "connection_hash"), ("any", "source_hash"))
+        ),
+        # The same while a backend drains: the option may not come and go with its state.
+        (
+            {"protocol": "udp", "new_flows_per_source": "1/second", "backends": backends(21, state="drain")},
+            "vips[0].new_flows_per_source: source_hash tracks no flows, so with protocol udp nobody knows",
+        ),
         # the rest
         ({"require_mac": "maybe"}, "vips[0].require_mac: 'maybe' is neither true nor false"),
         ({"require_mac": 2}, "vips[0].require_mac: 2 is neither true nor false"),
@@ -308,7 +658,7 @@ def test_an_error_names_its_place(change: dict[str, Any], error: str) -> None:
         ([vip(), "dns"], "vips[1]: must be a dictionary of options, not 'dns'"),
         ([vip(), [vip("dns")]], "vips[1]: must be a dictionary of options, not [{"),
         ([vip(), None], "vips[1]: must be a dictionary of options, not None"),
-        ([vip(), vip("dns", protocol="x")], "vips[1].protocol: 'x' is not known; choose one of: tcp, udp"),
+        ([vip(), vip("dns", protocol="x")], "vips[1].protocol: 'x' is not known; choose one of: tcp, udp, sctp"),
         (
             [vip(), vip("dns", address="10.77.0.101", backends=backends(21, 22, mac="02:00"))],
             "vips[1].backends[0].mac: '02:00' is not a MAC address; write it as",
@@ -329,6 +679,22 @@ def test_an_error_names_its_place(change: dict[str, Any], error: str) -> None:
         (
             [vip(), vip("other", ports=None)],
             "vips[1].ports: 10.77.0.100 tcp (all ports) belongs to the VIP 'web' (vips[0]) already; give each its own",
+        ),
+        (
+            [vip6(), vip6("other", address="FD00:77:0::100")],
+            "vips[1].ports: fd00:77::100 tcp port 80 belongs to the VIP 'web' (vips[0]) already; give each its own",
+        ),
+        (
+            [vip6(protocol="sctp"), vip6("other", protocol="sctp", ports=["70-90"])],
+            "vips[1].ports: fd00:77::100 sctp port 80 belongs to the VIP 'web' (vips[0]) already; give each its own",
+        ),
+        (
+            [vip(protocol="any", ports=None), vip("other", protocol="any", ports=None)],
+            "vips[1].ports: 10.77.0.100 any (all ports) belongs to the VIP 'web' (vips[0]) already; give each its own",
+        ),
+        (
+            [vip6(), vip6("b", address="fd00:77::0021", backends=backends6(22))],
+            "vips[1].address: fd00:77::21 is a backend of the VIP 'web'; give the VIP an address of its own",
         ),
         (
             [vip(), vip("b", address="10.77.0.101", backends=backends(21, 100))],
@@ -354,6 +720,9 @@ def test_an_error_among_several_names_its_place(vips: Any, error: str) -> None:
         vip("other", protocol="udp", ports=None),
         vip("other", address="10.77.0.101"),
         vip("other", ports=["81-65535", "1-79"]),
+        vip("other", protocol="sctp"),
+        vip("other", protocol="any", ports=None),  # takes what the others leave
+        vip6("other"),
     ],
 )
 def test_vips_that_can_stand_side_by_side(other: dict[str, Any]) -> None:
@@ -422,7 +791,41 @@ def test_a_weight_of_0_keeps_the_slots_of_weight_1() -> None:
 
 
 def test_a_mark_is_the_address_and_so_nobody_elses() -> None:
-    assert model.Backend(B21).mark == 0x0A4D0015
+    parsed = model.parse_vip(vip(), "")
+    assert dict(parsed.marks) == {backend.address: int(backend.address) for backend in parsed.backends}
+    assert parsed.marks[B21] == 0x0A4D0015
+
+
+def test_a_mark_of_an_ipv6_address_is_the_same_everywhere() -> None:
+    """On every load balancer, in every pool, and after every update of this collection: flow entries hold it."""
+    assert {str(address): f"{mark:08x}" for address, mark in model.parse_vip(vip6(), "").marks.items()} == {
+        "fd00:77::21": "bcd7043f",
+        "fd00:77::22": "2e7046d5",
+        "fd00:77::23": "2a8d9035",
+    }
+    other = model.parse_vip(vip6(backends=backends6(22, 9)), "")
+    address = ipaddress.IPv6Address("fd00:77::22")
+    assert other.marks[address] == model.parse_vip(vip6(), "").marks[address]
+
+
+@pytest.mark.parametrize(
+    ("drawn", "marks"),
+    [
+        ([7, 7, 7], [7, 8, 9]),
+        ([7, 8, 7], [7, 8, 9]),
+        ([8, 7, 7], [8, 7, 9]),
+        ([0xFFFFFFFF, 0xFFFFFFFF, 1], [0xFFFFFFFF, 0, 1]),
+        ([0xFFFFFFFF, 0xFFFFFFFF, 0], [0xFFFFFFFF, 0, 1]),
+    ],
+)
+def test_ipv6_addresses_that_hash_alike_get_marks_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, drawn: list[int], marks: list[int]
+) -> None:
+    numbers = {ipaddress.IPv6Address(f"fd00:77::{21 + index}"): number for index, number in enumerate(drawn)}
+    monkeypatch.setattr(model, "_mark_of", lambda address: numbers[address])
+    for order in (backends6(21, 22, 23), backends6(23, 21, 22)):
+        parsed = model.parse_vip(vip6(backends=order), "")
+        assert [parsed.marks[address] for address in sorted(numbers)] == marks, "whatever their order in the list"
 
 
 @pytest.mark.parametrize(
@@ -433,6 +836,8 @@ def test_a_mark_is_the_address_and_so_nobody_elses() -> None:
         ("api2", {"api": B22}),
         ("web", {}),
         ("10.77.0.2", {}),
+        ("fd00:77::22", {"six": ipaddress.IPv6Address("fd00:77::22")}),
+        ("FD00:77:0:0::22", {"six": ipaddress.IPv6Address("fd00:77::22")}),
     ],
 )
 def test_backends_are_found_by_address_or_name(wanted: str, found: dict[str, Any]) -> None:
@@ -440,6 +845,7 @@ def test_backends_are_found_by_address_or_name(wanted: str, found: dict[str, Any
         [
             vip("web", backends=[*backends(21, name="web1"), *backends(22, name="web2")]),
             vip("api", ports=["81"], backends=[*backends(22, name="api2"), *backends(23)]),
+            vip6("six"),
         ]
     )
     assert model.find_backends(vips, wanted) == found

@@ -22,9 +22,19 @@ from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.ruleset import 
     slot_tables_in_use,
 )
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.table import Table, boot_text
-from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.hosts import OWN, backends, mac_of, vip
+from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.hosts import (
+    OWN,
+    backends,
+    backends6,
+    mac_of,
+    vip,
+    vip6,
+)
 from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.memory_nft import MemoryNft
 from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.strategies import resolved_vips
+
+# Of client 10.77.0.10, from port 4000 to port 80
+FLOW = "172818442 . 4000 . 80"
 
 pytestmark = pytest.mark.usefixtures("small_tables")
 
@@ -181,6 +191,175 @@ def test_what_was_changed_by_hand_is_put_right(
     assert contents(nft) == contents_of(table)
 
 
+# One of everything that a table can have
+EVERYTHING = [
+    vip(
+        "web",
+        scheduler="round_robin",
+        persistence_timeout=60,
+        allow_sources=["10.0.0.0/8", "192.0.2.7"],
+        deny_sources=["10.1.0.0/16"],
+        new_flows_per_source="100/second",
+        on_empty="reject",
+        backends=[*backends(21, 22), *backends(23, backup=True)],
+    ),
+    vip("hash", ports=["81", "8000-8100"], protocol="sctp"),
+    vip("dns", protocol="udp", ports=["53"], backends=[*backends(21, state="drain"), *backends(22)]),
+    vip("all", address="10.77.0.101", protocol="udp", ports=None),
+    vip("any", protocol="any", ports=None),
+    vip6("six", ports=["80", "90-99"], deny_sources=["fd01::/16"]),
+    vip6("six-udp", address="fd00:77::101", protocol="udp", ports=None, scheduler="round_robin"),
+    vip6("six-any", protocol="any", ports=None, persistence_timeout=60),
+]
+OBJECTS = [
+    "slots_all",
+    "handout_web",
+    "turns_web",
+    "backends_web",
+    "guard_ip",
+    "guard_ip6",
+    "fit_web",
+    "allow_web",
+    "deny_web",
+]
+OBJECTS += ["deny_six", "stations_all", "services_eth0", "ranges_eth0", "allports_eth0", "any_eth0", "orphans_eth0"]
+OBJECTS += ["errors_eth0", "errorranges_eth0", "errorall_eth0", "errorany_eth0", "services6_eth0", "ranges6_eth0"]
+OBJECTS += [
+    "allports6_eth0",
+    "any6_eth0",
+    "orphans6_eth0",
+    "errors6_eth0",
+    "errorranges6_eth0",
+    "errorall6_eth0",
+    "errorany6_eth0",
+]
+FILLED = ["flows_web", "closing_web", "clients_web", "newflows_web", "fragments_eth0", "fragments6_eth0", "switch_dns"]
+CHAINS = [
+    "ingress_eth0",
+    "icmp_eth0",
+    "icmp6_eth0",
+    "fragment_eth0",
+    "fragment6_eth0",
+    "output_eth0",
+    "output6_eth0",
+    "guard_all",
+]
+CHAINS += ["vip_web"]
+CHAINS += ["syn_web", "fin_web", "fallback_web", "error_web", "vip_six", "error_six", "grace_dns", "vip_any"]
+
+
+def everything() -> MemoryNft:
+    nft = MemoryNft()
+    apply(resolved(*EVERYTHING), nft)
+    return nft
+
+
+def test_everything_is_everything() -> None:
+    nft = everything()
+    kinds = {name.partition("_")[0] for name in (*nft.table.maps, *nft.table.chains)}
+    listed = {name.partition("_")[0] for name in (*OBJECTS, *FILLED, *CHAINS)}
+    assert kinds == listed
+    assert plan_for(resolved(*EVERYTHING), nft) == Plan((), ())
+
+
+def put_right(nft: MemoryNft, before: dict[str, Any]) -> Plan:
+    """The plan that makes everything what it was."""
+    assert contents(nft) != before
+    plan = apply(resolved(*EVERYTHING), nft)
+    assert contents(nft) == before and plan.reasons
+    assert plan_for(resolved(*EVERYTHING), nft) == Plan((), ())
+    return plan
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_an_element_less_is_seen_in_each_map(name: str) -> None:
+    nft = everything()
+    before = contents(nft)
+    item = nft.table.maps[name]
+    if not item.elements:
+        assert name == "handout_web", "what is handed out is nothing while all are up"
+        nft.load(f"add element netdev nft_dsr {name} {{ 0 : 0x0a4d0015 }}")
+    else:
+        nft.load(f"delete element netdev nft_dsr {name} {{ {next(iter(item.elements))} }}")
+    assert put_right(nft, before).reasons == (f"{item.kind} {name}: 1 of {max(1, len(item.elements))} elements differ",)
+
+
+def _without(nft: MemoryNft, name: str) -> str:
+    """Commands that take a map out of the table, and first what uses it."""
+    users = "".join(f"flush chain netdev nft_dsr {user}\n" for user in nft.table.users_of_map(name))
+    kind = nft.table.maps[name].kind
+    return f"{users}flush {kind} netdev nft_dsr {name}\ndelete {kind} netdev nft_dsr {name}\n"
+
+
+@pytest.mark.parametrize("name", [*OBJECTS, *FILLED])
+def test_each_map_is_missed(name: str) -> None:
+    nft = everything()
+    before, kind = contents(nft), nft.table.maps[name].kind
+    nft.load(_without(nft, name))
+    assert f"{kind} {name}: missing" in put_right(nft, before).reasons
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "other"),
+    [
+        ("flows_web", "size 1048576", "size 1000"),
+        ("clients_web", "size 1048576", "size 1000"),
+        ("newflows_web", "timeout 10s", "timeout 11s"),
+        ("newflows_web", "size 65536", "size 65535"),
+        ("fragments_eth0", "timeout 30s", "timeout 300s"),
+        ("fragments6_eth0", "timeout 30s", ""),
+        ("fragments_eth0", "size 65536", "size 1024"),
+        ("deny_web", "flags interval", "flags constant"),
+        ("any_eth0", "counter", ""),
+        ("services6_eth0", "type ipv6_addr . inet_proto . inet_service : verdict", "type ipv6_addr : verdict"),
+        ("errors_eth0", "typeof ip daddr . @th,136,8 . @th,224,16 : verdict", "type ipv4_addr : verdict"),
+        ("switch_dns", "type ether_type : verdict", "type inet_proto : verdict"),
+    ],
+)
+def test_a_declaration_that_drifted_is_seen(name: str, line: str, other: str) -> None:
+    nft = everything()
+    before, item = contents(nft), nft.table.maps[name]
+    assert line in item.declaration
+    lines = [other if text == line else text for text in item.declaration]
+    nft.load(_without(nft, name))
+    nft.load(f"add {item.kind} netdev nft_dsr {name} {{ {' '.join(f'{text};' for text in lines if text)} }}")
+    how = "has another size" if line.startswith("size ") else "declared differently"
+    assert f"{item.kind} {name}: {how}" in put_right(nft, before).reasons
+
+
+@pytest.mark.parametrize("name", CHAINS)
+@pytest.mark.parametrize("hand", ["flush", "more", "less", "order"])
+def test_a_rule_that_drifted_is_seen_in_each_chain(name: str, hand: str) -> None:
+    nft = everything()
+    before = contents(nft)
+    rules = list(nft.table.chains[name].rules)
+    rules = {"flush": [], "more": [*rules, "counter"], "less": rules[:-1], "order": [*rules[1:], rules[0]]}[hand]
+    added = "".join(f"add rule netdev nft_dsr {name} {rule}\n" for rule in rules)
+    nft.load(f"flush chain netdev nft_dsr {name}\n{added}")
+    if len(rules) == 1 and hand == "order":
+        assert contents(nft) == before
+        return
+    assert put_right(nft, before).reasons == (f"chain {name}: rules differ",)
+
+
+def test_what_rules_fill_is_nobodys_drift() -> None:
+    """Flows, clients, sources and fragments come and go; none of that is a difference, and no run takes it away."""
+    nft = everything()
+    filled = {
+        "flows_web": f"{FLOW} timeout 900s : 0x0a4d0015",
+        "closing_web": f"{FLOW} timeout 60s : 0x0a4d0015",
+        "clients_web": "172818442 timeout 60s : 0x0a4d0015",
+        "newflows_web": "10.77.0.10 timeout 10s",
+        "fragments_eth0": "10.77.0.10 . 10.77.0.100 . 7 . udp timeout 30s : 02:d5:00:00:00:15",
+        "fragments6_eth0": "1 . 12345 timeout 30s : 02:d5:00:06:00:21",
+    }
+    for name, element in filled.items():
+        nft.load(f"add element netdev nft_dsr {name} {{ {element} }}")
+    assert plan_for(resolved(*EVERYTHING), nft) == Plan((), ())
+    apply(resolved(*EVERYTHING, vip("more", ports=["99"])), nft)
+    assert all(len(nft.table.maps[name].elements) == 1 for name in filled)
+
+
 @pytest.mark.parametrize("hand", HANDS, ids=lambda hand: hand.__name__.strip("_"))
 def test_each_kind_of_drift_is_seen_and_put_right(hand: Callable[[MemoryNft, int], str]) -> None:
     vips = resolved(vip(scheduler="round_robin"), vip("dns", protocol="udp", ports=["53", "5300-5400"]))
@@ -219,11 +398,17 @@ def test_a_member_less_edits_elements_and_no_rule() -> None:
 def test_one_more_vip_adds_its_own_and_an_element() -> None:
     nft = MemoryNft()
     apply(resolved(vip()), nft)
-    commands = apply(resolved(vip(), vip("other", ports=["81"], backends=backends(24))), nft).commands
+    other = vip("other", address="10.77.0.101", ports=["81"], backends=backends(24))
+    commands = apply(resolved(vip(), other), nft).commands
     assert all(command.startswith("add ") for command in commands)
-    others = [command for command in commands if "_other" not in command]
-    assert others == []
-    assert "add element netdev nft_dsr services_eth0 { 10.77.0.100 . tcp . 81 : goto vip_other }" in commands
+    others = sorted(command for command in commands if "_other" not in command)
+    assert [command.partition(" { ")[0].split()[4] for command in others] == ["guard_ip", "stations_all"]
+    assert others[0].count(" . 10.77.0.101") == 3 and mac_of("10.77.0.24") in others[1]
+    assert [command for command in commands if "_eth0 " in command and " rule " not in command] == [
+        "add element netdev nft_dsr services_eth0 { 10.77.0.101 . tcp . 81 : goto vip_other }",
+        "add element netdev nft_dsr orphans_eth0 { 10.77.0.101 . tcp : goto vip_other }",
+        "add element netdev nft_dsr errors_eth0 { 10.77.0.101 . 6 . 81 : goto error_other }",
+    ]
 
 
 def test_a_dispatch_map_is_emptied_before_it_goes_and_its_chains_after_it() -> None:
@@ -234,6 +419,138 @@ def test_a_dispatch_map_is_emptied_before_it_goes_and_its_chains_after_it() -> N
     steps = ["flush map netdev nft_dsr ranges_eth0", "delete map netdev nft_dsr ranges_eth0"]
     steps.append("delete chain netdev nft_dsr vip_other")
     assert [command for command in commands if command in steps] == steps
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[MemoryNft, list[str]]:
+    """The kernel after the second of two configurations of a VIP with a flow, and what was touched for it."""
+    nft = MemoryNft()
+    apply(resolved(before), nft)
+    key = "1 . 2" if nft.table.maps["flows_web"].key == ("integer", "integer") else FLOW
+    nft.load(f"add element netdev nft_dsr flows_web {{ {key} timeout 900s : 0x0a4d0015 }}")
+    touched = {
+        " ".join(command.split()[0:2] + command.split()[4:5])
+        for command in apply(resolved(after), nft).commands
+        if not command.startswith("add rule")
+    }
+    return nft, sorted(touched)
+
+
+TRACKED = vip(scheduler="round_robin")
+TIMES = {"syn": 5, "established": 600, "closing": 7}
+
+
+@pytest.mark.parametrize(
+    ("change", "touched"),
+    [
+        # Life times stand in rules alone.
+        ({"flow_table": {"timeouts": TIMES}}, ["flush chain fin_web", "flush chain syn_web", "flush chain vip_web"]),
+        ({"flow_table": {"timeouts": {"syn": 5}}}, ["flush chain syn_web"]),
+        ({"scheduler": "weighted_round_robin"}, []),
+        (
+            {"ports": ["443"]},
+            [
+                "add element errors_eth0",
+                "add element services_eth0",
+                "delete element errors_eth0",
+                "delete element services_eth0",
+            ],
+        ),
+        ({"on_empty": "local"}, ["flush chain error_web", "flush chain fallback_web"]),
+        ({"deny_sources": ["10.0.0.0/8"]}, ["add element deny_web", "add set deny_web", "flush chain vip_web"]),
+        ({"new_flows_per_source": "1/hour"}, ["add set newflows_web", "flush chain syn_web"]),
+        # From one scheduler that tracks to a hash, whose flows are honoured on; its turns go.
+        (
+            {"scheduler": "source_hash"},
+            [
+                "add element orphans_eth0",
+                "add map orphans_eth0",
+                "delete map turns_web",
+                "flush chain error_web",
+                "flush chain fallback_web",
+                "flush chain fragment_eth0",
+                "flush chain syn_web",
+            ],
+        ),
+    ],
+)
+def test_flows_survive_what_does_not_concern_them(change: dict[str, Any], touched: list[str]) -> None:
+    nft, found = changes(TRACKED, {**TRACKED, **change})
+    assert nft.table.maps["flows_web"].elements, "a flow is tracked on"
+    assert [text for text in found if "orphans" not in text and text != "flush chain fragment_eth0"] == [
+        text for text in touched if "orphans" not in text and text != "flush chain fragment_eth0"
+    ]
+
+
+def test_a_client_that_is_to_stay_needs_nothing_but_its_own_maps() -> None:
+    nft, touched = changes(TRACKED, {**TRACKED, "persistence_timeout": 60})
+    assert nft.table.maps["flows_web"].elements
+    assert touched == [
+        "add element fit_web",
+        "add map clients_web",
+        "add set fit_web",
+        "flush chain syn_web",
+        "flush chain vip_web",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "remade"),
+    [
+        ({"protocol": "any", "ports": None}, {"flows_web"}),
+        ({"address": "fd00:77::100", "backends": backends6(21, 22, 23)}, {"flows_web", "closing_web"}),
+    ],
+)
+def test_a_flow_table_with_keys_of_another_form_is_made_anew(change: dict[str, Any], remade: set[str]) -> None:
+    nft, touched = changes(TRACKED, {**TRACKED, **change})
+    assert not nft.table.maps["flows_web"].elements
+    assert {f"add map {name}" for name in remade} <= set(touched)
+    assert {f"delete map {name}" for name in remade} <= set(touched)
+
+
+def test_a_flow_table_is_resized_where_it_stands() -> None:
+    nft, touched = changes(TRACKED, {**TRACKED, "flow_table": {"size": 1000}})
+    assert touched == ["add map closing_web", "add map flows_web"]
+    assert (nft.table.maps["flows_web"].size, len(nft.table.maps["flows_web"].elements)) == (1000, 1)
+
+
+def test_a_plan_says_which_maps_are_resized() -> None:
+    """Not every kernel does it; who applies the plan has to look."""
+    nft = MemoryNft()
+    nft.resizes = False
+    apply(resolved(TRACKED), nft)
+    smaller = resolved({**TRACKED, "flow_table": {"size": 1000}})
+    plan = apply(smaller, nft)
+    assert plan.resized == ("flows_web", "closing_web")
+    assert plan.reasons == ("map flows_web: has another size", "map closing_web: has another size")
+    assert nft.table.maps["flows_web"].size == 1048576
+    again = plan_for(smaller, nft, recreate=plan.resized)
+    assert again.resized == ()
+    Kernel(nft).apply(again.text)
+    assert nft.table.maps["flows_web"].size == 1000 and plan_for(smaller, nft) == Plan((), ())
+
+
+def test_a_backend_that_fails_over_to_its_backup_edits_elements_and_no_rule() -> None:
+    nft = MemoryNft()
+    pool = {"up": [*backends(21), *backends(22, backup=True)]}
+    pool["down"] = [*backends(21, state="down"), *backends(22, backup=True)]
+    for options in ({}, {"scheduler": "round_robin"}, {"protocol": "udp"}, {"persistence_timeout": 60}):
+        apply([], nft)
+        apply(resolved(vip(backends=pool["up"], **options)), nft)
+        for state in ("down", "up"):
+            commands = apply(resolved(vip(backends=pool[state], **options)), nft).commands
+            assert commands and all(command.split()[1] == "element" for command in commands)
+
+
+def test_sources_that_change_edit_elements_and_no_rule() -> None:
+    nft = MemoryNft()
+    apply(resolved(vip(allow_sources=["10.0.0.0/8", "192.0.2.7"])), nft)
+    assert apply(resolved(vip(allow_sources=["10.0.0.0/8", "192.0.2.0/24"])), nft) == Plan(
+        (
+            "delete element netdev nft_dsr allow_web { 192.0.2.7 }",
+            "add element netdev nft_dsr allow_web { 192.0.2.0/24 }",
+        ),
+        ("set allow_web: 2 of 3 elements differ",),
+    )
 
 
 def test_a_table_from_nothing_and_back() -> None:
@@ -262,7 +579,8 @@ def test_a_slot_that_changes_hands_is_deleted_and_added_in_one_transaction() -> 
     )
 
 
-def test_long_lists_are_cut_into_commands() -> None:
+def test_long_lists_are_cut_into_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.plan._ELEMENTS_PER_COMMAND", 64)
     nft = MemoryNft()
     commands = apply(resolved(vip()), nft).commands
     slots = [command for command in commands if " slots_web {" in command and " element " in command]
@@ -277,15 +595,15 @@ def test_a_backend_with_another_mac_goes_on_counting() -> None:
     other = [{"address": "10.77.0.21", "mac": "02:00:00:00:00:99"}, *backends(22, 23)]
     apply(resolved(vip(backends=other)), nft)
     now = nft.table.maps["backends_web"].elements["0x0a4d0015"]
-    assert (now.value, now.packets, now.bytes) == ("02:00:00:00:00:99", 7, 700)
+    assert (now.value, now.packets, now.bytes) == ("0x02000000009902d500000002", 7, 700)
 
 
 def test_tracked_flows_survive_what_does_not_concern_them() -> None:
     nft = MemoryNft()
     apply(resolved(vip(scheduler="round_robin")), nft)
-    nft.load("add element netdev nft_dsr flows_web { 10.77.0.10 . 4000 . 80 timeout 900s : 0x0a4d0015 }")
+    nft.load(f"add element netdev nft_dsr flows_web {{ {FLOW} timeout 900s : 0x0a4d0015 }}")
     apply(resolved(vip(scheduler="round_robin", backends=backends(21, 22)), vip("other", ports=["81"])), nft)
-    assert list(nft.table.maps["flows_web"].elements) == ["10.77.0.10 . 4000 . 80"]
+    assert list(nft.table.maps["flows_web"].elements) == [FLOW]
 
 
 def test_the_switch_of_a_drain_that_starts_again_is_made_anew() -> None:
@@ -296,7 +614,7 @@ def test_the_switch_of_a_drain_that_starts_again_is_made_anew() -> None:
     assert plan_for(vips, nft) == Plan((), ()), "a switch that turned itself off is no drift"
     plan = plan_for(vips, nft, recreate=["switch_dns"])
     Kernel(nft).apply(plan.text)
-    assert nft.table.maps["switch_dns"].elements["udp"].value == "goto grace_dns"
+    assert nft.table.maps["switch_dns"].elements["ip"].value == "goto grace_dns"
     assert plan.reasons == ("map switch_dns: declared differently",)
 
 
@@ -309,6 +627,11 @@ def test_a_chain_that_lost_its_nic_is_hooked_again() -> None:
     assert nft.table.chains["ingress_eth0"].device == "eth0"
 
 
+WITHOUT_HANDOUT = (
+    "flush chain netdev nft_dsr vip_web\nflush chain netdev nft_dsr error_web\ndelete map netdev nft_dsr handout_web"
+)
+
+
 @pytest.mark.parametrize(
     ("hand", "reasons"),
     [
@@ -316,23 +639,28 @@ def test_a_chain_that_lost_its_nic_is_hooked_again() -> None:
         ("add chain netdev nft_dsr mine", ("chain mine: not wanted",)),
         ("add counter netdev nft_dsr mine", ("counter mine: not wanted",)),
         ("add set netdev nft_dsr mine { type ipv4_addr; }", ("set mine: not wanted",)),
-        ("flush set netdev nft_dsr guard_web", ("set guard_web: 3 of 3 elements differ",)),
+        ("flush set netdev nft_dsr guard_ip", ("set guard_ip: 5 of 5 elements differ",)),
         (
-            "add element netdev nft_dsr guard_web { 02:00:00:00:00:01 }",
-            ("set guard_web: 1 of 4 elements differ",),
+            "add element netdev nft_dsr guard_ip { 02:00:00:00:00:01 . 10.77.0.100 }",
+            ("set guard_ip: 1 of 6 elements differ",),
         ),
         (
-            "flush chain netdev nft_dsr vip_web\ndelete map netdev nft_dsr handout_web",
-            ("chain vip_web: rules differ", "map handout_web: missing"),
+            WITHOUT_HANDOUT,
+            ("chain error_web: rules differ", "chain vip_web: rules differ", "map handout_web: missing"),
         ),
         (
-            "flush chain netdev nft_dsr vip_web\ndelete map netdev nft_dsr handout_web\n"
+            f"{WITHOUT_HANDOUT}\n"
             "add map netdev nft_dsr handout_web { typeof numgen inc mod 256 : meta mark; size 256; }",
-            ("chain vip_web: rules differ", "map handout_web: declared differently"),
+            ("chain error_web: rules differ", "chain vip_web: rules differ", "map handout_web: declared differently"),
         ),
         (
-            "flush map netdev nft_dsr services_eth0\ndelete chain netdev nft_dsr vip_web",
-            ("chain vip_web: missing", "map services_eth0: 1 of 1 elements differ"),
+            "flush map netdev nft_dsr services_eth0\nflush map netdev nft_dsr orphans_eth0\n"
+            "delete chain netdev nft_dsr vip_web",
+            (
+                "chain vip_web: missing",
+                "map services_eth0: 1 of 1 elements differ",
+                "map orphans_eth0: 1 of 1 elements differ",
+            ),
         ),
     ],
 )

@@ -15,13 +15,15 @@ from ansible_collections.dsr.layer2.plugins.module_utils.common.errors import Co
 from ansible_collections.dsr.layer2.plugins.module_utils.common.iproute import Iproute
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr import model
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.resolve import resolve
-from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.ruleset import ResolvedVip
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.resolved import ResolvedVip
 from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.hosts import (
     OWN,
     Network,
     backends,
+    backends6,
     mac_of,
     vip,
+    vip6,
 )
 
 ONE_DOMAIN = "L2 DSR needs one broadcast domain (for routed networks use L3 DSR)"
@@ -49,7 +51,7 @@ def macs_of(item: ResolvedVip) -> dict[str, str]:
 
 def known_as(options: Mapping[str, Any], macs: Mapping[str, str], nic: str = "eth0") -> ResolvedVip:
     parsed = model.parse_vip(dict(options), "")
-    return ResolvedVip(parsed, nic, nic, {ipaddress.IPv4Address(address): mac for address, mac in macs.items()})
+    return ResolvedVip(parsed, nic, nic, {ipaddress.ip_address(address): mac for address, mac in macs.items()})
 
 
 # -- NICs
@@ -124,9 +126,92 @@ def test_what_cannot_work_on_this_host(options: dict[str, Any], error: str) -> N
     assert error_of(Network(), vip(**options)).startswith(error)
 
 
+@pytest.mark.parametrize(
+    ("options", "nics"),
+    [
+        ({}, ("eth0", "eth0")),
+        ({"backends": [{"address": "fd00:78::21"}]}, ("eth1", "eth1")),
+        ({"interface": "eth1"}, ("eth1", "eth0")),
+        # Of a link-local address only a user can say on which segment it is.
+        ({"backends": [{"address": "fe80::21"}], "backend_interface": "eth1"}, ("eth1", "eth1")),
+        ({"backends": [*backends6(21), {"address": "fe80::21"}], "backend_interface": "eth0"}, ("eth0", "eth0")),
+    ],
+)
+def test_the_nics_of_a_vip_in_ipv6(options: dict[str, Any], nics: tuple[str, str]) -> None:
+    network = Network()
+    resolved, warnings = ask(network, vip6(**options))
+    assert [(item.interface, item.backend_interface) for item in resolved] == [nics]
+    assert warnings == []
+    assert macs_of(resolved[0]) == {
+        str(backend.address): mac_of(str(backend.address)) for backend in resolved[0].vip.backends
+    }
+    assert [nic for nic, _addresses in network.asked] == [nics[1]]
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (
+            {"backends": [*backends6(21), {"address": "2001:db8::21"}]},
+            "vips[0].backends[1].address: 2001:db8::21 is not on this host's segments: it is reached through the "
+            f"router fd00:77::1 (eth0); {ONE_DOMAIN}",
+        ),
+        (
+            {"backends": [*backends6(21), {"address": "fd00:78::21"}]},
+            "vips[0].backends: they are reached through more than one interface (fd00:77::21 through eth0, "
+            f"fd00:78::21 through eth1); {ONE_DOMAIN}",
+        ),
+        (
+            {"backends": backends6(21, 2)},
+            "vips[0].backends[1].address: fd00:77::2 is an address of this load balancer (eth0); a backend is another",
+        ),
+        (
+            {"backends": [{"address": "fe80::1:2"}], "backend_interface": "eth1"},
+            "vips[0].backends[0].address: fe80::1:2 is an address of this load balancer (eth1); a backend is another",
+        ),
+        (
+            {"backends": [*backends6(21), {"address": "fd00:77::"}]},
+            "vips[0].backends[1].address: fd00:77:: is the subnet's router anycast address of fd00:77::/64 (eth0); "
+            "give an address that a host can have",
+        ),
+        (
+            {"address": "fd00:78::"},
+            "vips[0].address: fd00:78:: is the subnet's router anycast address of fd00:78::/64 (eth1); give an address",
+        ),
+        (
+            {"address": "fd00:77::2"},
+            "vips[0].address: fd00:77::2 is this load balancer's own address (fd00:77::2/64 on eth0); give the VIP an",
+        ),
+        (
+            {"backends": backends6(21, mac=OWN["eth0"])},
+            "vips[0].backends[0].mac: 02:d5:00:00:00:02 is this load balancer's own MAC address (eth0); give the",
+        ),
+        ({"backend_interface": "lo"}, "vips[0].backend_interface: lo is no Ethernet interface; L2 DSR rewrites MAC"),
+    ],
+)
+def test_what_cannot_work_on_this_host_in_ipv6(options: dict[str, Any], error: str) -> None:
+    assert error_of(Network(), vip6(**options)).startswith(error)
+
+
+def test_the_last_address_of_an_ipv6_network_is_one_as_any_other() -> None:
+    last = "fd00:77::ffff:ffff:ffff:ffff"
+    assert macs_of(ask(Network(), vip6(backends=[{"address": last}]))[0][0]) == {last: mac_of(last)}
+
+
+def test_an_ipv6_vip_may_stand_on_the_host_or_off_its_networks() -> None:
+    assert ask(Network(), vip6("a", address="fd00:77::100"), vip6("b", address="2001:db8::"))[1] == []
+
+
+def test_a_backend_in_ipv6_without_any_route() -> None:
+    network = Network()
+    del network.routers[6]
+    error = error_of(network, vip(), vip6("b", backends=[*backends6(21), {"address": "2001:db8::21"}]))
+    assert error.startswith(f"vips[1].backends[1].address: this host has no route to 2001:db8::21; {ONE_DOMAIN}")
+
+
 def test_a_backend_without_any_route() -> None:
     network = Network()
-    network.router = None
+    network.routers.clear()
     message = error_of(network, vip(), vip("b", ports=["81"], backends=[*backends(21), {"address": "192.0.2.21"}]))
     assert message.startswith(f"vips[1].backends[1].address: this host has no route to 192.0.2.21; {ONE_DOMAIN}")
 
@@ -172,6 +257,39 @@ def test_every_backend_is_asked_once_for_each_nic() -> None:
         "10.77.0.25": LEARNT,
     }
     assert macs_of(resolved[3]) == {"10.77.0.21": mac_of("10.77.0.21"), "10.77.0.22": mac_of("10.77.0.22")}
+
+
+def test_both_families_are_asked_for_at_once() -> None:
+    network = Network()
+    resolved, _warnings = ask(network, vip(backends=backends(22, 21)), vip6("six", backends=backends6(21)))
+    assert network.asked == [("eth0", ("10.77.0.21", "10.77.0.22", "fd00:77::21"))]
+    assert [sorted(macs_of(item)) for item in resolved] == [["10.77.0.21", "10.77.0.22"], ["fd00:77::21"]]
+
+
+def test_a_backup_is_asked_for_and_drained_and_down_as_any_other() -> None:
+    network = Network()
+    pool = [*backends(21), *backends(22, backup=True), *backends(23, backup=True, state="down")]
+    resolved, _warnings = ask(network, vip(backends=pool))
+    assert network.asked == [("eth0", ("10.77.0.21", "10.77.0.22"))]
+    assert set(macs_of(resolved[0])) == {"10.77.0.21", "10.77.0.22"}
+
+
+def test_a_backend_in_ipv6_that_does_not_answer() -> None:
+    network = Network()
+    network.silence("fd00:77::21")
+    wanted = vip6(backends=backends6(21, name="b1"))
+    assert error_of(network, wanted).startswith(
+        "vips[0].backends[0].address: fd00:77::21 does not answer neighbour solicitations on eth0, so its MAC address"
+    )
+    known = known_as(wanted, {"fd00:77::21": LEARNT})
+    resolved, warnings = ask(network, wanted, known=[known])
+    assert macs_of(resolved[0]) == {"fd00:77::21": LEARNT}
+    assert warnings == [
+        "web: the backend fd00:77::21 (b1) does not answer neighbour solicitations on eth0; it keeps the MAC address "
+        "02:00:00:00:00:99 that it had"
+    ]
+    resolved, warnings = ask(network, {**wanted, "require_mac": False})
+    assert macs_of(resolved[0]) == {} and warnings[0].endswith("it is left out of service until a later run finds it")
 
 
 def test_nobody_is_asked_where_all_are_pinned() -> None:

@@ -16,23 +16,39 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
-from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr import model, ruleset, schedule
+from ansible_collections.dsr.layer2.plugins.module_utils.common.errors import ConfigError
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr import model, packet_fields, schedule
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.kernel import Kernel
-from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.ruleset import (
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.resolved import (
+    DRAINING,
+    PLAIN,
+    RELEASED,
+    TRACKED,
     ResolvedVip,
+)
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.ruleset import (
+    VIP_OBJECTS,
     flow_modes,
     render,
     slot_tables_in_use,
 )
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.table import Table, boot_text, table_text
-from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.hosts import OWN, backends, mac_of, vip
+from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.hosts import (
+    OWN,
+    backends,
+    backends6,
+    mac_of,
+    vip,
+    vip6,
+)
 from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.memory_nft import MemoryMap, MemoryNft
 from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.strategies import resolved_vips
 
@@ -113,6 +129,113 @@ CONFIGURATIONS: dict[str, tuple[list[ResolvedVip], Sequence[str]]] = {
         [resolved(vip("tcp")), resolved(vip("udp", protocol="udp"))],
         ("flows_tcp", "closing_tcp", "flows_udp"),
     ),
+    "ipv6": (
+        [
+            resolved(vip6("hash", ports=["80", "8000-8100"])),
+            resolved(vip6("turns", ports=["81"], scheduler="round_robin")),
+            resolved(vip6("udp", protocol="udp", ports=["53"], scheduler="round_robin")),
+            resolved(vip6("drain", address="fd00:77::101", protocol="udp", backends=backends6(21, state="drain"))),
+            # In IPv4 beside it
+            resolved(vip("four")),
+        ],
+        (),
+    ),
+    "sctp": (
+        [
+            resolved(vip("hash", protocol="sctp", scheduler="connection_hash")),
+            resolved(vip("turns", protocol="sctp", ports=None, scheduler="round_robin", address="10.77.0.101")),
+        ],
+        (),
+    ),
+    "any": (
+        [
+            resolved(vip("rest", protocol="any", ports=None)),
+            resolved(vip("tracked", protocol="any", ports=None, scheduler="round_robin", address="10.77.0.101")),
+            resolved(vip6("six", protocol="any", ports=None, persistence_timeout=60)),
+            resolved(vip("web")),
+        ],
+        (),
+    ),
+    "persistence": (
+        [
+            resolved(vip("hash", persistence_timeout=300)),
+            resolved(vip("turns", ports=["81"], scheduler="round_robin", persistence_timeout=300)),
+            resolved(vip("udp", protocol="udp", persistence_timeout=300, backends=[*backends(21), *backends(22)])),
+            resolved(vip6("six", persistence_timeout=300)),
+        ],
+        (),
+    ),
+    "sources": (
+        [
+            resolved(
+                vip(
+                    "four",
+                    allow_sources=["10.0.0.0/8", "192.0.2.7"],
+                    deny_sources=["10.1.0.0/16"],
+                    new_flows_per_source="100/second",
+                )
+            ),
+            resolved(vip6("six", allow_sources=["fd00::/8"], deny_sources=["fd01::/16", "fd02::1"])),
+            resolved(vip("turns", ports=["81"], scheduler="round_robin", new_flows_per_source="5/minute")),
+            resolved(vip6("udp", protocol="udp", ports=["53"], persistence_timeout=60, new_flows_per_source="7/hour")),
+        ],
+        (),
+    ),
+    "on_empty": (
+        [
+            resolved(vip("drop", backends=backends(21, state="down"))),
+            resolved(vip("local", ports=["81"], on_empty="local", backends=backends(21, state="down"))),
+            resolved(vip("reject", ports=["82"], on_empty="reject", backends=backends(21, state="down"))),
+            resolved(vip6("six", on_empty="reject", protocol="udp", backends=backends6(21, state="down"))),
+            resolved(vip("turns", ports=["83"], scheduler="round_robin", on_empty="reject", backends=backends(21))),
+        ],
+        (),
+    ),
+    "backups": (
+        [
+            resolved(vip("waiting", backends=[*backends(21, 22), *backends(23, backup=True)])),
+            resolved(
+                vip(
+                    "serving",
+                    ports=["81"],
+                    backends=[*backends(21, state="down"), *backends(22, state="drain"), *backends(23, backup=True)],
+                )
+            ),
+            resolved(
+                vip(
+                    "turns",
+                    ports=["82"],
+                    scheduler="weighted_round_robin",
+                    backends=[
+                        *backends(21, state="down"),
+                        *backends(23, weight=3, backup=True),
+                        *backends(24, backup=True),
+                    ],
+                )
+            ),
+        ],
+        (),
+    ),
+    "flow_table": (
+        [
+            resolved(
+                vip(
+                    "tcp",
+                    scheduler="round_robin",
+                    flow_table={"size": 1000, "timeouts": {"syn": 5, "established": 600, "closing": 7}},
+                )
+            ),
+            resolved(
+                vip(
+                    "udp",
+                    protocol="udp",
+                    flow_table={"size": 2000, "timeouts": {"udp": 30}},
+                    backends=[*backends(21, state="drain"), *backends(22)],
+                )
+            ),
+        ],
+        (),
+    ),
 }
 
 
@@ -149,8 +272,28 @@ def test_every_golden_file_has_its_configuration() -> None:
 # -- what holds for all configurations
 
 
+def owner_of(name: str) -> tuple[str, str]:
+    """Of an object's name: what it is, and whose. Rules of NICs are nobody's."""
+    kind, _underscore, owner = name.partition("_")
+    return kind, owner if kind in VIP_OBJECTS else ""
+
+
+def uses(rule: str) -> list[str]:
+    """The maps and sets that a rule names."""
+    return re.findall(r"@((?!(?:ll|nh|th),)\S+)", rule)
+
+
+def chains_of(table: Table, name: str) -> Iterator[tuple[str, Sequence[str]]]:
+    """The chains of a VIP: what each is, and its rules."""
+    for chain in table.chains.values():
+        kind, owner = owner_of(chain.name)
+        if owner == name:
+            yield kind, chain.rules
+
+
 @given(resolved_vips())
 def test_it_loads_and_is_what_it_is_said_to_be(vips: list[ResolvedVip]) -> None:
+    """Every map that a rule uses is there and takes its keys, every chain leads somewhere: nft in memory sees to it."""
     table = render(
         vips, OWN, modes=flow_modes([item.vip for item in vips], [f"flows_{item.vip.name}" for item in vips])
     )
@@ -161,28 +304,39 @@ def test_it_loads_and_is_what_it_is_said_to_be(vips: list[ResolvedVip]) -> None:
         assert nft.tables == {}
         return
     assert list(nft.table.chains) == list(table.chains) and list(nft.table.maps) == list(table.maps)
+    # Where nobody takes new flows, none is counted, remembered or falls back on anybody.
+    idle = {item.vip.name for item in vips if not item.takers}
     for name, item in table.maps.items():
         declared = MemoryMap.declared(item.kind, item.declaration)
         assert (declared.key, declared.value, declared.size) == (item.spec.key, item.spec.value, item.spec.size)
-        assert declared.flags - {"dynamic"} == item.spec.flags and declared.counter == item.spec.counter
+        assert declared.flags - {"dynamic"} == item.spec.flags
+        assert (declared.counter, declared.timeout) == (item.spec.counter, item.spec.timeout)
+        assert ("dynamic" in declared.flags) is (item.elements is None and not item.initial)
+        kind, owner = owner_of(name)
         # The turns of nobody are looked up by nobody.
-        assert nft.table.users_of_map(name) or item.elements == {}, f"{name} is used by no rule"
-    # Where nobody takes new flows, no new UDP flow falls back on anybody.
-    unused = {
-        f"fallback_{item.vip.name}"
-        for item in vips
-        if item.vip.protocol == "udp" and not any(item.eligible(backend) for backend in item.vip.backends)
-    }
+        assert nft.table.users_of_map(name) or item.elements == {} or (kind == "newflows" and owner in idle), (
+            f"{name} is used by no rule"
+        )
     for name, chain in nft.table.chains.items():
         assert chain.rules, f"{name} is empty"
-        assert chain.device or nft.table.users_of_chain(name) or name in unused, f"nothing leads to {name}"
+        assert chain.device or nft.table.users_of_chain(name) or owner_of(name)[1] in idle, f"nothing leads to {name}"
 
 
 @given(resolved_vips())
 def test_the_order_of_vips_and_backends_means_nothing(vips: list[ResolvedVip]) -> None:
     turned = [
         ResolvedVip(
-            model.parse_vip({**item.vip.options(), "backends": item.vip.options()["backends"][::-1]}, ""),
+            model.parse_vip(
+                {
+                    **item.vip.options(),
+                    **{
+                        key: item.vip.options()[key][::-1]
+                        for key in ("backends", "allow_sources", "deny_sources")
+                        if item.vip.options()[key]
+                    },
+                },
+                "",
+            ),
             item.interface,
             item.backend_interface,
             dict(reversed(list(item.macs.items()))),
@@ -199,22 +353,142 @@ def test_packets_go_to_nobody_who_is_not_to_have_them(vips: list[ResolvedVip]) -
     table = render(vips, OWN)
     for item in vips:
         name = item.vip.name
-        usable = {f"0x{backend.mark:08x}" for backend in item.vip.backends if item.usable(backend)}
-        eligible = {f"0x{backend.mark:08x}" for backend in item.vip.backends if item.eligible(backend)}
+        usable, takers, pool = (
+            {f"0x{item.mark(backend):08x}" for backend in group}
+            for group in (
+                [backend for backend in item.vip.backends if item.usable(backend)],
+                item.takers,
+                [backend for backend in item.vip.backends if not backend.backup],
+            )
+        )
         assert set(table.maps[f"backends_{name}"].elements or {}) == usable
-        assert set((table.maps[f"handout_{name}"].elements or {}).values()) <= eligible
-        assert set(table.maps[f"guard_{name}"].elements or {}) == set(item.macs.values())
+        assert set((table.maps[f"handout_{name}"].elements or {}).values()) <= takers
+        owned = set((table.maps[slot_tables_of(table)[name]].elements or {}).values())
+        assert owned == pool
+        guarded = {*item.macs.values(), OWN[item.interface], OWN[item.backend_interface], "00:00:00:00:00:00"}
+        guard = table.maps[item.family.guard].elements or {}
+        assert {f"{mac} . {item.vip.address}" for mac in guarded} <= set(guard)
         if not item.vip.hashed:
-            assert set((table.maps[f"turns_{name}"].elements or {}).values()) == eligible
+            assert set((table.maps[f"turns_{name}"].elements or {}).values()) == takers
+        if item.vip.persistence_timeout:
+            assert set(table.maps[f"fit_{name}"].elements or {}) == takers
 
 
 @given(resolved_vips())
-def test_no_hash_without_a_seed_and_no_turn_without_a_record(vips: list[ResolvedVip]) -> None:
-    for chain in render(vips, OWN).chains.values():
+def test_what_is_guarded_against_is_a_station_of_some_vip_at_its_address(vips: list[ResolvedVip]) -> None:
+    table = render(vips, OWN)
+    known = {
+        f"{mac} . {item.vip.address}"
+        for item in vips
+        for mac in [*item.macs.values(), OWN[item.interface], OWN[item.backend_interface], "00:00:00:00:00:00"]
+    }
+    guards = [item for name, item in table.maps.items() if name.startswith("guard_")]
+    assert {key for item in guards for key in item.elements or {}} == known
+
+
+@given(resolved_vips())
+def test_who_gets_new_flows(vips: list[ResolvedVip]) -> None:
+    """Who is up; of the pool, or if nobody there is, of the backups. Not who drains, is down or has no known MAC."""
+    for item in vips:
+        able = [
+            backend
+            for backend in item.vip.backends
+            if backend.state == "up" and backend.weight > 0 and backend.address in item.macs
+        ]
+        assert item.takers == ([backend for backend in able if not backend.backup] or able)
+
+
+@given(resolved_vips())
+def test_no_hash_without_a_seed_and_none_beyond_its_table(vips: list[ResolvedVip]) -> None:
+    """Without a seed the kernel draws one at each load, and all flows move."""
+    table = render(vips, OWN)
+    for chain in table.chains.values():
         for rule in chain.rules:
-            assert rule.count("jhash") == rule.count(f"seed {ruleset._SEED:#x}")
+            assert rule.count("jhash") == rule.count(f"seed {packet_fields.SEED:#x}")
+            for size, name in re.findall(r"mod (\d+)(?: seed \w+)? map @((?:slots|handout|turns)_\S+)", rule):
+                assert int(size) == table.maps[name].spec.size
+
+
+@given(resolved_vips())
+def test_what_is_recorded_is_sent_in_the_same_rule(vips: list[ResolvedVip]) -> None:
+    """An update of a full table ends its rule: were the frame sent by another one, flows would fall apart."""
+    modes = flow_modes([item.vip for item in vips], [f"flows_{item.vip.name}" for item in vips])
+    for chain in render(vips, OWN, modes=modes).chains.values():
+        for rule in chain.rules:
+            recorded = re.findall(r"update @((?:flows|closing|clients)_\S+) \{", rule)
+            if recorded:
+                assert re.search(r" set meta mark map @backends_\S+ .*goto output6?_\S+\Z", rule)
+                assert rule.index("map @backends_") < rule.index("update @"), (
+                    "nothing is recorded of a backend that is gone"
+                )
             if "numgen" in rule:
-                assert re.search(r"update @flows_\S+ \{.*\} goto output_", rule), "a choice per packet breaks flows"
+                assert re.search(r"update @flows_\S+ \{.*\} .*goto output6?_", rule), "a choice per packet breaks flows"
+
+
+@given(resolved_vips())
+def test_no_chain_reads_headers_of_the_other_family(vips: list[ResolvedVip]) -> None:
+    table = render(vips, OWN)
+    others = {4: r"\bip6 |icmpv6|@nh,64,|@th,(?:256|288|384|400),", 6: r"\bip |\bicmp |@nh,96,32|@th,192,32"}
+    for item in vips:
+        for _kind, rules in chains_of(table, item.vip.name):
+            assert not re.search(others[item.vip.address.version], "\n".join(rules))
+
+
+def normal(name: str, table: Table) -> Any:
+    item = table.maps.get(name)
+    return item if item is not None else table.chains.get(name)
+
+
+@given(resolved_vips(), st.data())
+def test_a_vip_more_changes_nothing_that_others_have_for_themselves(
+    vips: list[ResolvedVip], data: st.DataObject
+) -> None:
+    assume(vips)
+    new = data.draw(st.sampled_from(vips))
+    nft = MemoryNft()
+    before = render([item for item in vips if item is not new], OWN)
+    nft.load(boot_text(before))
+    after = render(vips, OWN, slot_tables_in_use(Kernel(nft).read()))
+    for name in (*before.maps, *before.chains):
+        if owner_of(name)[1]:
+            assert normal(name, before) == normal(name, after), f"{name} is another VIP's"
+        elif name in before.maps and not name.startswith("orphans"):
+            # Of a NIC's maps it has elements, and takes none away (a fragment may be an orphan of one VIP only).
+            assert before.maps[name].spec == after.maps[name].spec
+            assert (before.maps[name].elements or {}).items() <= (after.maps[name].elements or {}).items()
+    mine = {name for name in (*after.maps, *after.chains) if owner_of(name)[1] == new.vip.name}
+    assert mine & {*before.maps, *before.chains} <= {f"slots_{new.vip.name}"}
+
+
+@given(resolved_vips(), st.data())
+def test_a_change_of_membership_edits_elements_and_no_rule(vips: list[ResolvedVip], data: st.DataObject) -> None:
+    """A backend that goes down, drains, becomes a backup, gets another weight, or comes back.
+
+    Two things do change rules: a hash VIP tracks while a backend drains, and one without anybody to take new flows
+    says what becomes of them.
+    """
+    assume(vips)
+    old = data.draw(st.sampled_from(vips))
+    options = old.vip.options()
+    backend = data.draw(st.sampled_from(options["backends"]))
+    change = data.draw(
+        st.sampled_from([{"state": "up"}, {"state": "down"}, {"state": "drain"}, {"weight": 1}, {"weight": 0}])
+        | st.just({"backup": not backend["backup"]})
+    )
+    pool = [{**other, **(change if other is backend else {})} for other in options["backends"]]
+    try:
+        vip_then = model.parse_vip({**options, "backends": pool}, "")
+    except ConfigError:
+        assume(False)
+    new = ResolvedVip(vip_then, old.interface, old.backend_interface, old.macs)
+    existing = [f"flows_{old.vip.name}"]
+    modes = [flow_modes([item.vip], existing) for item in (old, new)]
+    assume(modes[0] == modes[1] and bool(old.takers) == bool(new.takers))
+    before, after = render([old], OWN, modes=modes[0]), render([new], OWN, modes=modes[1])
+    assert before.chains == after.chains
+    assert [(item.name, item.spec) for item in before.maps.values()] == [
+        (item.name, item.spec) for item in after.maps.values()
+    ]
 
 
 # -- parts
@@ -223,15 +497,20 @@ def test_no_hash_without_a_seed_and_no_turn_without_a_record(vips: list[Resolved
 @pytest.mark.parametrize(
     ("options", "existing", "mode"),
     [
-        ({}, (), ruleset.PLAIN),
-        ({}, ("flows_web",), ruleset.RELEASED),
-        ({}, ("flows_other",), ruleset.PLAIN),
-        ({"backends": backends(21, weight=0)}, (), ruleset.DRAINING),
-        ({"backends": backends(21, state="drain")}, ("flows_web",), ruleset.DRAINING),
-        ({"backends": backends(21, state="down")}, (), ruleset.PLAIN),
-        ({"scheduler": "connection_hash"}, (), ruleset.PLAIN),
-        ({"scheduler": "round_robin"}, (), ruleset.TRACKED),
-        ({"scheduler": "weighted_round_robin", "backends": backends(21, weight=0)}, (), ruleset.TRACKED),
+        ({}, (), PLAIN),
+        ({}, ("flows_web",), RELEASED),
+        ({}, ("flows_other",), PLAIN),
+        ({"backends": backends(21, weight=0)}, (), DRAINING),
+        ({"backends": backends(21, state="drain")}, ("flows_web",), DRAINING),
+        ({"backends": backends(21, state="down")}, (), PLAIN),
+        ({"backends": [*backends(21), *backends(22, state="drain", backup=True)]}, (), DRAINING),
+        ({"scheduler": "connection_hash"}, (), PLAIN),
+        ({"scheduler": "round_robin"}, (), TRACKED),
+        ({"scheduler": "weighted_round_robin", "backends": backends(21, weight=0)}, (), TRACKED),
+        ({"persistence_timeout": 1}, (), TRACKED),
+        ({"persistence_timeout": 1, "backends": backends(21, state="drain")}, ("flows_web",), TRACKED),
+        # A flow table by itself is no reason to track.
+        ({"flow_table": {"size": 1000}}, (), PLAIN),
     ],
 )
 def test_how_flows_are_tracked(options: dict[str, Any], existing: Sequence[str], mode: str) -> None:
@@ -300,9 +579,9 @@ def test_a_slot_table_serves_equal_pools_and_no_others(before: list[ResolvedVip]
     table = render(after, OWN, in_use)
     used = slot_tables_of(table)
     for item in after:
-        wanted = {str(slot): f"0x{owner:08x}" for slot, owner in enumerate(schedule.hash_table(item.weights))}
+        wanted = {str(slot): f"0x{owner:08x}" for slot, owner in enumerate(schedule.hash_table(item.weights()))}
         assert table.maps[used[item.vip.name]].elements == wanted
-    assert len(set(used.values())) == len({tuple(sorted(item.weights.items())) for item in after})
+    assert len(set(used.values())) == len({tuple(sorted(item.weights().items())) for item in after})
 
 
 def test_a_drained_backend_keeps_its_slots_in_the_table_of_owners() -> None:
@@ -321,21 +600,37 @@ def test_a_hash_vip_looks_its_new_flows_up_in_the_handout_first() -> None:
     assert choices[:3] == ["@flows_web", "@handout_web", "@slots_web"]
 
 
+ADDRESS = {4: ("@nh,96,32", "@th,192,32"), 6: ("@nh,64,128", "@th,256,128")}
+QUOTED_PORT = {4: "@th,240,16", 6: "@th,400,16"}
+
+
+@pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize(
-    ("scheduler", "protocol", "hashed"),
+    ("scheduler", "protocol", "with_port"),
     [
-        ("source_hash", "tcp", "jhash ip saddr mod"),
-        ("source_hash", "udp", "jhash ip saddr mod"),
-        ("connection_hash", "tcp", "jhash ip saddr . tcp sport mod"),
-        ("connection_hash", "udp", "jhash ip saddr . udp sport mod"),
-        ("round_robin", "tcp", "jhash ip saddr . tcp sport mod"),
-        ("weighted_round_robin", "udp", "jhash ip saddr . udp sport mod"),
+        ("source_hash", "tcp", False),
+        ("source_hash", "udp", False),
+        ("source_hash", "any", False),
+        ("connection_hash", "tcp", True),
+        ("connection_hash", "udp", True),
+        ("connection_hash", "sctp", True),
+        # What can't be recorded, by the finer of the hashes
+        ("round_robin", "tcp", True),
+        ("weighted_round_robin", "udp", True),
+        ("round_robin", "any", False),
     ],
 )
-def test_what_is_hashed(scheduler: str, protocol: str, hashed: str) -> None:
-    table = rendered(vip(scheduler=scheduler, protocol=protocol))
-    chain = table.chains.get("fallback_web") or table.chains["vip_web"]
-    assert sum(hashed in rule for rule in chain.rules) == 2
+def test_what_is_hashed(version: int, scheduler: str, protocol: str, with_port: bool) -> None:
+    """By a packet, and alike by an ICMP error that quotes the answer to it."""
+    write = vip if version == 4 else vip6
+    table = rendered(write(scheduler=scheduler, protocol=protocol, ports=None))
+    own, quoted = ADDRESS[version]
+    for chain, hashed in {
+        ("fallback_web" if "fallback_web" in table.chains else "vip_web"): f"{own} . th sport" if with_port else own,
+        "error_web": f"{quoted} . {QUOTED_PORT[version]}" if with_port else quoted,
+    }.items():
+        found = re.findall(r"jhash (.*?) mod \d+ seed \w+ map @(slots|handout)_", "\n".join(table.chains[chain].rules))
+        assert found == [(hashed, "slots"), (hashed, "handout")]
 
 
 def test_a_hash_counts_to_the_size_of_its_table() -> None:
@@ -349,19 +644,344 @@ def test_a_hash_counts_to_the_size_of_its_table() -> None:
     assert f"numgen inc mod {turns} " in table.chains["syn_web"].rules[1]
 
 
+@pytest.mark.parametrize("write", [vip, vip6])
+@pytest.mark.parametrize("protocol", ["tcp", "udp", "sctp", "any"])
+def test_an_error_finds_the_flow_that_it_quotes(write: Any, protocol: str) -> None:
+    """Its rules look the same tables up that packets do, in the same order; a closing flow is one too."""
+    table = rendered(write(protocol=protocol, ports=None, scheduler="round_robin"))
+    looked_up = [re.findall(r"map @([a-z]+)_web", rule) for rule in table.chains["error_web"].rules]
+    tables = ["flows", "closing"] if protocol in ("tcp", "sctp") else ["flows"]
+    assert looked_up == [
+        [],
+        *([kind, "backends"] for kind in tables),
+        *[["slots", "backends"], ["handout", "backends"]],
+        [],
+    ]
+    assert not re.search("update|delete", "\n".join(table.chains["error_web"].rules)), "an error keeps no flow alive"
+
+
+def rules_of(table: Table, chain: str) -> str:
+    return "\n".join(table.chains[chain].rules)
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "sctp"])
+def test_the_life_times_of_connections(protocol: str) -> None:
+    times = {"syn": 5, "established": 600, "closing": 7}
+    table = rendered(vip(protocol=protocol, scheduler="round_robin", flow_table={"size": 1000, "timeouts": times}))
+    life = {
+        (chain, kind): {int(seconds) for seconds in re.findall(rf"update @{kind}_web {{[^}}]* timeout (\d+)s", rules)}
+        for chain in ("syn", "vip", "fin")
+        for rules in [rules_of(table, f"{chain}_web")]
+        for kind in ("flows", "closing")
+    }
+    assert life == {
+        ("syn", "flows"): {5},
+        ("syn", "closing"): set(),
+        ("vip", "flows"): {600},
+        ("vip", "closing"): {7},  # once closing, never established again
+        ("fin", "flows"): set(),
+        ("fin", "closing"): {7},
+    }
+    assert table.maps["flows_web"].spec.size == table.maps["closing_web"].spec.size == 1000
+
+
+@pytest.mark.parametrize("options", [{"protocol": "udp"}, {"protocol": "any", "ports": None}])
+def test_the_life_time_of_datagrams(options: dict[str, Any]) -> None:
+    table = rendered(vip(scheduler="round_robin", flow_table={"size": 1000, "timeouts": {"udp": 30}}, **options))
+    assert set(re.findall(r"update @flows_web {[^}]* timeout (\d+)s", rules_of(table, "vip_web"))) == {"30"}
+    assert table.maps["flows_web"].spec.size == 1000 and "closing_web" not in table.maps
+
+
+def test_a_flow_of_any_protocol_is_a_client() -> None:
+    table = rendered(vip(protocol="any", ports=None, scheduler="round_robin"))
+    assert table.maps["flows_web"].spec.key == ("integer",)
+    assert table.maps["flows_web"].declaration[0] == "typeof @nh,96,32 : meta mark"
+
+
+def test_a_client_that_stays_is_known_before_anybody_is_chosen() -> None:
+    """And in the table of who gets new flows: one that drains has the flow and not the next one."""
+    for options in ({}, {"scheduler": "round_robin"}):
+        table = rendered(vip(persistence_timeout=300, **options))
+        opening = table.chains["syn_web"].rules
+        assert "map @flows_web" in opening[0], "a SYN sent again stays with its backend"
+        assert re.match(
+            r"meta mark set @nh,96,32 map @clients_web meta mark @fit_web \S.* set meta mark map @backends_web ",
+            opening[1],
+        )
+        for rule in opening[1:-1]:
+            assert "update @flows_web {" in rule, "a client that stays has its flows tracked"
+        assert "update @clients_web { @nh,96,32 timeout 300s : meta mark }" in opening[2]
+        # Each packet of a flow renews its client, and goes on when the table of clients is full.
+        known = [rule for rule in table.chains["vip_web"].rules if "map @flows_web" in rule]
+        assert ["update @clients_web" in rule for rule in known] == [True, False]
+
+
+def test_a_client_is_remembered_for_as_long_as_asked_and_in_a_table_of_the_same_size() -> None:
+    table = rendered(vip6(persistence_timeout=42, flow_table={"size": 1000}))
+    text = "\n".join(rule for chain in table.chains.values() for rule in chain.rules)
+    assert set(re.findall(r"update @clients_web {[^}]* timeout (\d+)s", text)) == {"42"}
+    assert table.maps["clients_web"].spec.size == 1000
+    assert table.maps["clients_web"].declaration[0] == "typeof @nh,64,128 : meta mark"
+
+
+@pytest.mark.parametrize(
+    ("options", "allowed", "denied"),
+    [
+        ({}, None, None),
+        ({"allow_sources": ["10.0.0.0/8", "192.0.2.7/32"]}, {"10.0.0.0/8", "192.0.2.7"}, None),
+        ({"deny_sources": ["10.1.0.0/16"]}, None, {"10.1.0.0/16"}),
+        ({"deny_sources": []}, None, None),
+        (
+            {"allow_sources": ["0.0.0.0/0"], "deny_sources": ["192.0.2.0/25", "192.0.2.128/25"]},
+            {"0.0.0.0/0"},
+            {"192.0.2.0/24"},
+        ),
+    ],
+)
+@pytest.mark.parametrize("scheduler", ["source_hash", "round_robin"])
+def test_who_may_come_is_asked_before_anybody_is_chosen(
+    scheduler: str, options: dict[str, Any], allowed: Optional[set[str]], denied: Optional[set[str]]
+) -> None:
+    table = rendered(vip(scheduler=scheduler, **options))
+    rules = table.chains["vip_web"].rules
+    wanted = [
+        *(["ip saddr @deny_web counter drop"] if denied else []),  # it wins over what is allowed
+        *(["ip saddr != @allow_web counter drop"] if allowed else []),
+    ]
+    places = [rules.index(rule) for rule in wanted]
+    first_choice = next(place for place, rule in enumerate(rules) if re.search("goto|map", rule))
+    assert places == sorted(places) and all(place < first_choice for place in places)
+    for kind, networks in (("allow", allowed), ("deny", denied)):
+        assert (f"{kind}_web" in table.maps) is (networks is not None)
+        assert networks is None or set(table.maps[f"{kind}_web"].elements or {}) == networks
+        assert sum(f"@{kind}_web" in rule for rule in rules) == (1 if networks else 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "chain"),
+    [
+        ({}, "vip"),
+        ({"scheduler": "round_robin"}, "syn"),
+        ({"backends": backends(21, 22, state="drain")}, "syn"),
+        ({"protocol": "udp", "scheduler": "round_robin"}, "vip"),
+        ({"protocol": "any", "ports": None, "scheduler": "round_robin"}, "vip"),
+        ({"protocol": "sctp"}, "vip"),
+    ],
+)
+def test_new_flows_of_a_source_are_counted_once(options: dict[str, Any], chain: str) -> None:
+    table = rendered(vip(new_flows_per_source="100/minute", **options))
+    ((kind, rules),) = [(kind, rules) for kind, rules in chains_of(table, "web") if "@newflows_web" in "".join(rules)]
+    assert kind == chain
+    (place,) = [number for number, rule in enumerate(rules) if "@newflows_web" in rule]
+    limit = "update @newflows_web { ip saddr limit rate over 100/minute burst 100 packets } counter drop"
+    opens = {"tcp": "tcp flags & (fin | syn | rst | ack) == syn ", "sctp": "@th,96,8 1 "}
+    # Where no chain of its own has the packets that begin flows, the rule says which they are.
+    tracked = chain == "syn" or "scheduler" in options
+    assert rules[place] == ("" if tracked else opens[options.get("protocol", "tcp")]) + limit
+    # After what is dropped, and what is known where datagrams tell nothing; before anybody is chosen.
+    assert all(re.search("counter drop|guard_all|map @flows_web", rule) for rule in rules[:place])
+    assert re.search("map @(slots|handout|turns|flows)_web|counter drop", rules[place + 1])
+    chosen = [number for number, rule in enumerate(rules) if re.search("map @(slots|handout|turns)_web", rule)]
+    assert all(place < number for number in chosen)
+
+
+@pytest.mark.parametrize(
+    ("rate", "seconds"), [("1/second", 10), ("1/minute", 120), ("1/hour", 7200), ("1/day", 172800)]
+)
+def test_a_source_is_remembered_for_longer_than_its_limit_looks_back(rate: str, seconds: int) -> None:
+    assert rendered(vip(new_flows_per_source=rate)).maps["newflows_web"].spec.timeout == seconds
+
+
+@pytest.mark.parametrize(
+    ("options", "packet", "error"),
+    [
+        ({}, "counter drop", "counter drop"),
+        ({"on_empty": "drop"}, "counter drop", "counter drop"),
+        ({"on_empty": "local"}, "counter accept", "counter accept"),
+        ({"on_empty": "reject"}, "counter reject with tcp reset", "counter drop"),
+        ({"on_empty": "reject", "protocol": "udp"}, "counter reject with icmpx port-unreachable", "counter drop"),
+        ({"on_empty": "reject", "protocol": "sctp"}, "counter reject with icmpx port-unreachable", "counter drop"),
+        (
+            {"on_empty": "reject", "protocol": "any", "ports": None},
+            "counter reject with icmpx port-unreachable",
+            "counter drop",
+        ),
+    ],
+)
+@pytest.mark.parametrize("tracking", [{}, {"scheduler": "round_robin"}, {"persistence_timeout": 60}])
+@pytest.mark.parametrize("state", ["up", "down"])
+def test_what_becomes_of_a_packet_when_nobody_is_left(
+    options: dict[str, Any], tracking: dict[str, Any], state: str, packet: str, error: str
+) -> None:
+    table = rendered(vip(**options, **tracking, backends=backends(21, 22, state=state)))
+    assert table.chains["error_web"].rules[-1] == error
+    assert table.chains["fallback_web" if tracking else "vip_web"].rules[-1] == packet
+    if tracking and state == "down":
+        opening = "syn_web" if "syn_web" in table.chains else "vip_web"
+        assert table.chains[opening].rules[-1] == packet, "a new flow, for which nobody is left either"
+
+
+def backed_up(**states: Any) -> dict[str, Any]:
+    """Two backends and two backups, in these states."""
+    first, second = states.get("pool", ("up", "up"))
+    third, fourth = states.get("backups", ("up", "up"))
+    return {
+        "backends": [
+            *backends(21, state=first),
+            *backends(22, state=second),
+            *backends(23, state=third, backup=True),
+            *backends(24, state=fourth, backup=True, weight=states.get("weight", 1)),
+        ]
+    }
+
+
+@pytest.mark.parametrize("scheduler", ["source_hash", "weighted_round_robin"])
+def test_a_backup_moves_nothing_while_it_waits(scheduler: str) -> None:
+    without = rendered(vip(scheduler=scheduler, backends=backends(21, 22)))
+    waiting = rendered(vip(scheduler=scheduler, **backed_up()))
+    moved = [name for name, item in without.maps.items() if item != waiting.maps[name]]
+    assert sorted(moved) == ["backends_web", "guard_ip", "stations_all"], (
+        "it is known, and its own frames are guarded against"
+    )
+    assert waiting.chains == without.chains
+
+
+@pytest.mark.parametrize(
+    ("states", "takers"),
+    [
+        ({}, {21, 22}),
+        ({"pool": ("down", "up")}, {22}),
+        ({"pool": ("drain", "down")}, {23, 24}),
+        ({"pool": ("down", "down")}, {23, 24}),
+        ({"pool": ("down", "down"), "backups": ("down", "up")}, {24}),
+        ({"pool": ("down", "down"), "backups": ("drain", "down")}, set()),
+        ({"backups": ("down", "drain")}, {21, 22}),
+    ],
+)
+def test_backups_serve_while_no_other_is_available(states: dict[str, Any], takers: set[int]) -> None:
+    marks = {f"0x0a4d00{number:02x}" for number in takers}
+    hashed, turns = (rendered(vip(scheduler=s, **backed_up(**states))) for s in ("source_hash", "round_robin"))
+    assert set((turns.maps["turns_web"].elements or {}).values()) == marks
+    slots = hashed.maps["slots_web"].elements or {}
+    handout = hashed.maps["handout_web"].elements or {}
+    owner_first = {slot: handout.get(slot, owner) for slot, owner in slots.items()}
+    assert set(owner_first.values()) == marks if marks else handout == {}
+    assert hashed.maps["slots_web"] == rendered(vip(backends=backends(21, 22))).maps["slots_web"]
+
+
+def test_a_draining_primary_keeps_its_flows_while_a_backup_takes_new_ones() -> None:
+    table = rendered(vip(**backed_up(pool=("drain", "down"))))
+    assert {"0x0a4d0015", "0x0a4d0017", "0x0a4d0018"} == set(table.maps["backends_web"].elements or {})
+    assert set((table.maps["handout_web"].elements or {}).values()) == {"0x0a4d0017", "0x0a4d0018"}
+    assert (
+        table.chains["syn_web"].rules[0].startswith("meta mark set @nh,96,32 . @nh,160,16 . @nh,176,16 map @flows_web")
+    )
+
+
+@pytest.mark.parametrize(
+    ("vips", "orphans"),
+    [
+        ([vip()], {"10.77.0.100 . tcp": "goto vip_web"}),
+        ([vip(protocol="udp", ports=["53", "1-5"])], {"10.77.0.100 . udp": "goto vip_web"}),
+        ([vip(ports=None)], {"10.77.0.100 . tcp": "goto vip_web"}),
+        # The port would have to be known: of a connection's hash, of an entry, and where two VIPs share the address.
+        ([vip(scheduler="connection_hash")], {}),
+        ([vip(scheduler="round_robin")], {}),
+        ([vip(scheduler="round_robin", protocol="udp", ports=None)], {}),
+        ([vip(persistence_timeout=60)], {}),
+        ([vip(backends=backends(21, 22, state="drain"))], {}),
+        ([vip(), vip("other", ports=["81"])], {}),
+        (
+            [vip(), vip("other", protocol="udp")],
+            {"10.77.0.100 . tcp": "goto vip_web", "10.77.0.100 . udp": "goto vip_other"},
+        ),
+        # It gets them by its own map.
+        ([vip(protocol="any", ports=None)], {}),
+    ],
+)
+def test_where_a_fragment_goes_whose_first_one_was_not_seen(
+    vips: list[dict[str, Any]], orphans: dict[str, str]
+) -> None:
+    table = rendered(*vips)
+    assert table.maps["orphans_eth0"].elements == orphans
+    rules = table.chains["fragment_eth0"].rules
+    rest = ["any_eth0"] if "any" in {options.get("protocol") for options in vips} else []
+    assert [uses(rule) for rule in rules] == [
+        ["stations_all"],
+        ["fragments_eth0"],
+        ["orphans_eth0"],
+        *([rest] if rest else []),
+    ]
+    # What has no ports meets no rule that would take its payload for ports.
+    assert "ip frag-off & 0x1fff != 0 goto fragment_eth0" in table.chains["ingress_eth0"].rules
+
+
+def test_fragments_are_remembered_at_the_nic_that_their_first_left_by() -> None:
+    table = rendered(
+        vip("a", interface="eth1", backend_interface="eth0"), vip6("b", interface="eth1", backend_interface="eth1")
+    )
+    assert {name for name in table.maps if name.startswith("fragments")} == {"fragments_eth0", "fragments6_eth1"}
+    assert [uses(rule) for rule in table.chains["output_eth0"].rules] == [["fragments_eth0"] * 2, []]
+    assert [uses(rule) for rule in table.chains["output6_eth1"].rules] == [["fragments6_eth1"] * 2, []]
+    # They come in where the VIP's traffic arrives, and follow.
+    assert table.chains["fragment_eth1"].rules[1].endswith(f'ether saddr set {OWN["eth0"]} fwd to "eth0"')
+    assert table.chains["fragment6_eth1"].rules[1].endswith(f'ether saddr set {OWN["eth1"]} fwd to "eth1"')
+
+
+@pytest.mark.parametrize(("write", "suffix"), [(vip, ""), (vip6, "6")])
+def test_what_the_first_fragment_leaves_is_what_the_others_look_up(write: Any, suffix: str) -> None:
+    table = rendered(write(protocol="udp"))
+    (left,) = [rule for rule in table.chains[f"output{suffix}_eth0"].rules if "update @" in rule]
+    (looked_up,) = [rule for rule in table.chains[f"fragment{suffix}_eth0"].rules if "map @fragments" in rule]
+    keys = re.findall(rf"@fragments{suffix}_eth0 {{ (.*?) : ether daddr }}", left)
+    assert keys == [re.findall(r"ether daddr set (.*?) map @fragments", looked_up)[0]] * 2
+    # The frame's own addresses have been written by then.
+    assert not re.search("ether|@ll", keys[0])
+
+
 def test_ports_ranges_and_all_ports_are_dispatched_apart() -> None:
     table = rendered(
         vip("a", ports=["80", "8000-8100"]),
         vip("b", ports=None, protocol="udp"),
         vip("c", ports=["81"], interface="eth1"),
+        vip("d", ports=None, protocol="any"),
+        vip6("e", ports=["9"], protocol="sctp", scheduler="connection_hash"),
     )
     elements = {name: dict(item.elements or {}) for name, item in table.maps.items() if name.endswith(("eth0", "eth1"))}
     assert elements == {
         "services_eth0": {"10.77.0.100 . tcp . 80": "goto vip_a"},
         "ranges_eth0": {"10.77.0.100 . tcp . 8000-8100": "goto vip_a"},
         "allports_eth0": {"10.77.0.100 . udp": "goto vip_b"},
+        "any_eth0": {"10.77.0.100": "goto vip_d"},
+        "orphans_eth0": {"10.77.0.100 . tcp": "goto vip_a", "10.77.0.100 . udp": "goto vip_b"},
+        "orphans6_eth0": {},
+        "errors_eth0": {"10.77.0.100 . 6 . 80": "goto error_a"},
+        "errorranges_eth0": {"10.77.0.100 . 6 . 8000-8100": "goto error_a"},
+        "errorall_eth0": {"10.77.0.100 . 17": "goto error_b"},
+        "errorany_eth0": {"10.77.0.100": "goto error_d"},
+        "services6_eth0": {"fd00:77::100 . sctp . 9": "goto vip_e"},
+        "errors6_eth0": {"fd00:77::100 . 132 . 9": "goto error_e"},
         "services_eth1": {"10.77.0.100 . tcp . 81": "goto vip_c"},
+        "orphans_eth1": {"10.77.0.100 . tcp": "goto vip_c"},
+        "errors_eth1": {"10.77.0.100 . 6 . 81": "goto error_c"},
+        "fragments_eth0": {},  # c goes out of it too
+        "fragments6_eth0": {},
     }
+    # What is narrower comes first, and what has no ports of its own before what needs none.
+    order = [re.search(r"(?:vmap @|jump |goto )(\S+)", rule) for rule in table.chains["ingress_eth0"].rules]
+    assert [match[1] for match in order if match] == [
+        "services_eth0",
+        "ranges_eth0",
+        "services6_eth0",
+        "fragment_eth0",
+        "icmp_eth0",
+        "icmp_eth0",
+        "fragment6_eth0",
+        "icmp6_eth0",
+        "allports_eth0",
+        "any_eth0",
+    ]
+    assert table.chains["ingress_eth0"].rules[-1].startswith("ip protocol != icmp "), "echo is the load balancer's"
 
 
 def test_flooded_frames_are_left_alone_before_anything_else() -> None:
@@ -372,15 +992,65 @@ def test_flooded_frames_are_left_alone_before_anything_else() -> None:
 
 @given(resolved_vips())
 def test_frames_from_a_backend_to_its_vip_are_dropped_before_anything_else(vips: list[ResolvedVip]) -> None:
+    """By whichever of its chains they come in: packets of their own, and ICMP errors."""
     table = render(vips, OWN)
+    stations = set(table.maps["stations_all"].elements or {}) if vips else set()
+    guards = table.chains["guard_all"].rules if vips else ()
     for item in vips:
-        assert table.chains[f"vip_{item.vip.name}"].rules[0] == f"ether saddr @guard_{item.vip.name} counter drop"
+        ip, guard = {4: ("ip", "guard_ip"), 6: ("ip6", "guard_ip6")}[item.vip.address.version]
+        for kind in ("vip", "error"):
+            assert table.chains[f"{kind}_{item.vip.name}"].rules[0] == "ether saddr @stations_all jump guard_all"
+        assert f"ether saddr . {ip} daddr @{guard} counter drop" in guards
+        # The first question is there to spare the second one for clients, and must not miss anybody.
+        assert {key.partition(" . ")[0] for key in table.maps[guard].elements or {}} <= stations
+
+
+@pytest.mark.parametrize(
+    ("write", "conditions"),
+    [
+        (
+            vip,
+            [
+                "@ll,48,32 & 0x01000000 != 0",  # a group's MAC
+                "@nh,96,32 0x0a4d0064",  # the VIP itself
+                "@nh,96,32 & 0xe0000000 == 0xe0000000",  # 224/3
+                "@nh,96,32 & 0xff000000 == 0",
+                "@nh,96,32 & 0xff000000 == 0x7f000000",
+            ],
+        ),
+        (
+            vip6,
+            [
+                "@ll,48,32 & 0x01000000 != 0",
+                "@nh,64,128 0xfd000077000000000000000000000100",
+                "@nh,64,32 & 0xffff0000 == 0",  # ::/16: unspecified, loopback, mapped
+                "@nh,64,32 & 0xff000000 == 0xff000000",  # ff00::/8
+            ],
+        ),
+    ],
+)
+@pytest.mark.parametrize("scheduler", ["source_hash", "round_robin"])
+def test_sources_that_no_client_has_are_dropped(scheduler: str, write: Any, conditions: list[str]) -> None:
+    rules = rendered(write(scheduler=scheduler)).chains["vip_web"].rules
+    assert list(rules[1 : 1 + len(conditions)]) == [f"{condition} counter drop" for condition in conditions]
 
 
 def test_a_udp_drain_begins_with_a_switch_that_turns_itself_off() -> None:
     table = rendered(vip("udp", protocol="udp", backends=[*backends(21, state="drain"), *backends(22)]))
-    assert table.maps["switch_udp"].initial == {"udp timeout 120s": "goto grace_udp"}
+    assert table.maps["switch_udp"].initial == {"ip timeout 120s": "goto grace_udp"}
     assert not any(name.startswith("switch_") for name in rendered(vip(protocol="udp")).maps)
+    six = vip6(
+        "six",
+        protocol="any",
+        ports=None,
+        backends=[*backends6(21, weight=0), *backends6(22)],
+        flow_table={"timeouts": {"udp": 30}},
+    )
+    assert rendered(six).maps["switch_six"].initial == {"ip6 timeout 30s": "goto grace_six"}
+    # One that tracks anyway knows its flows, and connections tell by themselves when they begin.
+    for options in ({"protocol": "udp", "scheduler": "round_robin"}, {"protocol": "tcp"}, {"protocol": "sctp"}):
+        drained = rendered(vip(**options, backends=[*backends(21, state="drain"), *backends(22)]))
+        assert not any(name.startswith("switch_") for name in drained.maps)
 
 
 def test_the_file_for_the_boot_replaces_whatever_is_there() -> None:

@@ -17,12 +17,51 @@ from hypothesis import strategies as st
 
 from ansible_collections.dsr.layer2.plugins.module_utils.common.errors import HostError
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr import model, state
-from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.ruleset import ResolvedVip
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.resolved import ResolvedVip
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.state import FileChange, Override, StateFiles
-from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.hosts import backends, vip
+from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.hosts import backends, vip, vip6
 from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.strategies import resolved_vips
 
 B21, B22 = ipaddress.IPv4Address("10.77.0.21"), ipaddress.IPv4Address("10.77.0.22")
+LOW, HIGH = ipaddress.IPv4Address("10.77.0.9"), ipaddress.IPv4Address("250.0.0.1")
+SIX = ipaddress.IPv6Address("fd00:77::21")
+
+# What the first version of this collection wrote
+FIRST_VERSION = """{
+  "version": 1,
+  "vips": [
+    {
+      "name": "web",
+      "address": "10.77.0.100",
+      "interface": null,
+      "backend_interface": "eth0",
+      "protocol": "udp",
+      "ports": [
+        "53",
+        "8000-8100"
+      ],
+      "scheduler": "weighted_round_robin",
+      "backends": [
+        {
+          "address": "10.77.0.21",
+          "name": "b1",
+          "mac": null,
+          "weight": 3,
+          "state": "drain"
+        }
+      ],
+      "require_mac": false,
+      "resolved": {
+        "interface": "eth0",
+        "backend_interface": "eth0",
+        "macs": {
+          "10.77.0.21": "02:d5:00:00:00:15"
+        }
+      }
+    }
+  ]
+}
+"""
 
 GOOD_VIP: dict[str, Any] = {
     **model.parse_vip(vip(backends=backends(21)), "").options(),
@@ -46,15 +85,67 @@ def resolved_as(**changes: Any) -> str:
 def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, vips: list[ResolvedVip]) -> None:
     files = StateFiles(str(tmp_path_factory.getbasetemp() / "state"))
     FileChange(files.vips_path, state.vips_text(vips)).write()
-    assert sorted(files.read_vips(), key=lambda item: item.vip.name) == sorted(vips, key=lambda item: item.vip.name)
+    found = files.read_vips()
+    written = sorted(vips, key=lambda item: item.vip.name)
+    assert [item.vip.options() for item in found] == [item.vip.options() for item in written]
+    assert [(item.interface, item.backend_interface, item.macs) for item in found] == [
+        (item.interface, item.backend_interface, item.macs) for item in written
+    ]
+    assert state.vips_text(found) == state.vips_text(vips)
 
 
-@given(st.lists(st.builds(Override, st.sampled_from([B21, B22]), st.sampled_from([None, "web", "api"])), max_size=4))
+def test_what_the_first_version_wrote_is_read(tmp_path: Path) -> None:
+    """What it did not know has its default, and the VIP means what it meant."""
+    files = StateFiles(str(tmp_path))
+    Path(files.vips_path).write_text(FIRST_VERSION)
+    (found,) = files.read_vips()
+    wanted = {
+        "name": "web",
+        "address": "10.77.0.100",
+        "backend_interface": "eth0",
+        "protocol": "udp",
+        "ports": ["53", "8000-8100"],
+        "scheduler": "weighted_round_robin",
+        "backends": [{"address": "10.77.0.21", "name": "b1", "weight": 3, "state": "drain"}],
+        "require_mac": False,
+    }
+    assert found.vip.options() == model.parse_vip(wanted, "").options()
+    assert found.macs == {B21: "02:d5:00:00:00:15"}
+
+
+def test_ipv6_is_written_in_its_shortest_form(tmp_path: Path) -> None:
+    files = StateFiles(str(tmp_path))
+    parsed = model.parse_vip(vip6(address="FD00:77:0:0::100", backends=[{"address": "FD00:77::0021"}]), "")
+    text = state.vips_text([ResolvedVip(parsed, "eth0", "eth0", {SIX: "02:d5:00:06:00:21"})])
+    row = json.loads(text)["vips"][0]
+    assert (row["address"], row["backends"][0]["address"]) == ("fd00:77::100", "fd00:77::21")
+    assert row["resolved"]["macs"] == {"fd00:77::21": "02:d5:00:06:00:21"}
+    Path(files.vips_path).write_text(text)
+    assert files.read_vips()[0].macs == {SIX: "02:d5:00:06:00:21"}
+
+
+@given(
+    st.lists(st.builds(Override, st.sampled_from([B21, B22, SIX]), st.sampled_from([None, "web", "api"])), max_size=5)
+)
 def test_overrides_are_read_back_once_each(tmp_path_factory: pytest.TempPathFactory, overrides: list[Override]) -> None:
     files = StateFiles(str(tmp_path_factory.getbasetemp() / "state"))
     FileChange(files.overrides_path, state.overrides_text(overrides)).write()
     found = files.read_overrides()
     assert set(found) == set(overrides) and len(found) == len(set(found))
+
+
+def test_overrides_stand_in_an_order_of_their_own() -> None:
+    overrides = [Override(SIX), Override(B22, "web"), Override(B21), Override(B22), Override(LOW), Override(HIGH)]
+    assert state.overrides_text(overrides) == state.overrides_text(overrides[::-1])
+    rows = json.loads(state.overrides_text(overrides))["drained"]
+    assert [(row["backend"], row["vip"]) for row in rows] == [
+        ("10.77.0.9", None),
+        ("10.77.0.21", None),
+        ("10.77.0.22", None),
+        ("10.77.0.22", "web"),
+        ("250.0.0.1", None),  # IPv6 comes after IPv4, whatever the numbers
+        ("fd00:77::21", None),
+    ]
 
 
 @given(resolved_vips())
@@ -90,6 +181,10 @@ def test_no_file_is_an_empty_state(tmp_path: Path) -> None:
             changed(backends=[{"address": "10.77.0.21", "mac": "x"}]),
             "vips[0].backends[0].mac: 'x' is not a MAC address;",
         ),
+        (changed(persistence_timeout=-1), "vips[0].persistence_timeout: -1 is out of range;"),
+        (changed(flow_table=7), "vips[0].flow_table: must be a dictionary of options, not 7"),
+        (changed(allow_sources=["fd00::/8"]), "vips[0].allow_sources[0]: fd00::/8 is IPv6 and the VIP is IPv4"),
+        (changed(new_flows_per_source=100), "vips[0].new_flows_per_source: 100 is not a rate;"),
         (document(GOOD_VIP, GOOD_VIP), "vips[1].name: 'web' is the name of vips[0] already;"),
         (document({key: GOOD_VIP[key] for key in model.VIP_OPTIONS}), "vips[0].resolved: must be a dictionary with"),
         (

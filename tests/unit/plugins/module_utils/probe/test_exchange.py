@@ -11,13 +11,13 @@ import select
 import socket
 import time
 from collections.abc import Iterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Callable, Optional
 
 import pytest
 
 from ansible_collections.dsr.layer2.plugins.module_utils.common import packet
-from ansible_collections.dsr.layer2.plugins.module_utils.common.packet import Ethernet, IPv4, Tcp, Udp
+from ansible_collections.dsr.layer2.plugins.module_utils.common.packet import Ethernet, IPv4, IPv6, Tcp, Udp
 from ansible_collections.dsr.layer2.plugins.module_utils.probe import run as running
 from ansible_collections.dsr.layer2.plugins.module_utils.probe.exchange import (
     Exchange,
@@ -230,8 +230,8 @@ class Sent:
         return outer, ip
 
 
-def wire(channel: Any) -> Wire:
-    return Wire(channel, packet.mac_to_bytes("02:d5:00:00:00:02"), packet.mac_to_bytes(B1), LOOPBACK, 1500)
+def wire(channel: Any, source: packet.IPAddress = LOOPBACK) -> Wire:
+    return Wire(channel, packet.mac_to_bytes("02:d5:00:00:00:02"), packet.mac_to_bytes(B1), source, 1500)
 
 
 def test_a_handshake_of_frames() -> None:
@@ -267,6 +267,39 @@ def test_a_handshake_of_frames_refused(kind: Kind, error: str) -> None:
         assert tcp.finished
         assert tcp.result.error == f"refused ({error}) by {B2}"
         assert len(sent.frames) == 1
+
+
+def test_a_handshake_of_ipv6_frames() -> None:
+    """Its headers are longer, so that less fits in a segment; its port is kept from everybody else in IPv6."""
+    asked = Request(IPv6Address("::1"), 80, "tcp", 1, 5.0, None, True, None, B1, b"")
+    sent = Sent()
+    with started(FrameTcp(asked, wire(sent, IPv6Address("::1")))) as tcp:
+        outer = Ethernet.parse(sent.frames[0])
+        assert outer is not None and outer.ethertype == packet.ETHERTYPE_IPV6
+        ip = IPv6.parse(outer.payload)
+        assert ip is not None and (str(ip.source), str(ip.destination)) == ("::1", "::1")
+        syn = Tcp.parse(ip.payload)
+        assert syn is not None and syn.options == b"\x02\x04\x05\xa0"
+        with socket.socket(socket.AF_INET6) as other, pytest.raises(OSError):
+            other.bind(("::1", tcp.port))
+
+
+def test_a_connection_of_ipv6_that_ends_well() -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
+        port = server.getsockname()[1]
+        with started(KernelTcp(Request(IPv6Address("::1"), port, "tcp", 1, 5.0, None, True, None, None, b""))) as tcp:
+            accepted, peer = server.accept()
+            accepted.close()
+            news(tcp)
+            assert tcp.port == peer[1]
+
+
+def test_refusals_are_told_in_the_words_of_their_family() -> None:
+    for address, source, code, said in (("127.0.0.1", LOOPBACK, 4, "code 4"), ("::1", IPv6Address("::1"), 4, "port")):
+        asked = Request(ip_address(address), 9, "udp", 1, 5.0, None, True, None, B1, b"x")
+        with started(FrameUdp(asked, wire(Sent(), source))) as udp:
+            reply(udp, Kind.UNREACHABLE, B2, code=code)
+            assert udp.result.error == f"refused (ICMP unreachable: {said}) by {B2}"
 
 
 def test_a_datagram_of_frames() -> None:

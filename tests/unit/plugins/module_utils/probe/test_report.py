@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from typing import Any, Optional
 
 import pytest
@@ -19,8 +19,8 @@ from ansible_collections.dsr.layer2.plugins.module_utils.probe.request import Re
 LB, B1, B2, B3 = (f"02:d5:00:00:00:{last}" for last in ("02", "15", "16", "17"))
 
 
-def request(through: Optional[str] = None, protocol: str = "tcp") -> Request:
-    return Request(IPv4Address("10.77.0.100"), 80, protocol, 3, 2.0, None, True, None, through, b"")
+def request(through: Optional[str] = None, protocol: str = "tcp", address: str = "10.77.0.100") -> Request:
+    return Request(ip_address(address), 80, protocol, 3, 2.0, None, True, None, through, b"")
 
 
 def path(lb_mac: Optional[str] = LB, **changed: Any) -> Path:
@@ -153,6 +153,14 @@ def test_failures_come_by_number() -> None:
             path(None, arp_macs=(LB, B1)),
             [answered(B1)],
             f"several hosts answer ARP for 10.77.0.100 ({LB}, {B1})",
+        ),
+        (
+            "two that answer for an IPv6 address",
+            request(address="fd00:77::100"),
+            path(None, arp_macs=(LB, B1)),
+            [answered(B1)],
+            f"several hosts answer neighbour solicitations for fd00:77::100 ({LB}, {B1}), so packets may not go to the"
+            " load balancer; one of them may be a backend that holds the VIP on its NIC and not on lo",
         ),
         (
             "two that answer ARP for the gateway, the load balancer given",

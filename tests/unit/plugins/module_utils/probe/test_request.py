@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 import pytest
@@ -37,6 +37,12 @@ def test_the_least_that_a_user_gives() -> None:
     assert made.target == "10.77.0.100:80/tcp"
 
 
+def test_an_ipv6_address_is_taken_in_any_form() -> None:
+    made = request.parse(options(address="2001:DB8:0::100"))
+    assert made.address == IPv6Address("2001:db8::100")
+    assert made.target == "[2001:db8::100]:80/tcp"
+
+
 def test_macs_come_in_one_form() -> None:
     made = request.parse(options(lb_mac="02-D5-00-00-00-02", through="02:D5:00:00:00:15"))
     assert (made.lb_mac, made.through) == ("02:d5:00:00:00:02", "02:d5:00:00:00:15")
@@ -63,7 +69,13 @@ def test_what_is_sent(changed: dict[str, Any], payload: bytes) -> None:
         ("address", "", "is not an IP address"),
         ("address", "www.example.org", "is not an IP address"),
         ("address", "10.77.0.100/32", "give it without a prefix length"),
-        ("address", "2001:db8::100", "only IPv4 can be probed so far"),
+        ("address", "2001:db8::100/128", "give it without a prefix length"),
+        ("address", "2001:db8::100%eth0", "names a zone; give the address alone"),
+        ("address", "::ffff:10.77.0.100", "is an IPv4 address in IPv6 notation; write 10.77.0.100"),
+        ("address", "fe80::100", "is a link-local address"),
+        ("address", "::", "the unspecified address"),
+        ("address", "::1", "a loopback address"),
+        ("address", "ff02::1", "a multicast address"),
         ("address", "0.0.0.0", "the unspecified address"),
         ("address", "0.0.0.9", "0.0.0.0/8"),
         ("address", "127.0.0.1", "a loopback address"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections.abc import Sequence
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Optional
 
 import pytest
@@ -20,7 +20,7 @@ from ansible_collections.dsr.layer2.plugins.module_utils.probe.neighbours import
 from ansible_collections.dsr.layer2.plugins.module_utils.probe.request import Request
 from ansible_collections.dsr.layer2.plugins.module_utils.probe.way import Way, find_way
 
-VIP = "10.77.0.100"
+VIP, VIP6 = "10.77.0.100", "fd00:77::100"
 B1 = "02:d5:00:00:00:15"
 
 
@@ -65,8 +65,8 @@ def host(
     return Iproute(ip)
 
 
-def request(interface: Optional[str] = None, through: Optional[str] = None) -> Request:
-    return Request(IPv4Address(VIP), 80, "tcp", 1, 1.0, interface, True, None, through, b"")
+def request(interface: Optional[str] = None, through: Optional[str] = None, vip: str = VIP) -> Request:
+    return Request(ipaddress.ip_address(vip), 80, "tcp", 1, 1.0, interface, True, None, through, b"")
 
 
 CLIENT = {"lo": ["127.0.0.1/8"], "eth0": ["10.77.0.10/24", "2001:db8::10/64"], "eth1": ["192.0.2.10/24"]}
@@ -74,6 +74,10 @@ LB = {"lo": ["127.0.0.1/8"], "eth0": ["10.77.0.101/32", "10.77.0.100/32", "10.77
 BACKEND = {"lo": ["127.0.0.1/8", "10.77.0.100/32"], "eth0": ["10.77.0.21/24"]}
 TWO_NICS = {"lo": ["127.0.0.1/8"], "eth0": ["10.77.0.100/32"], "eth1": ["10.77.0.100/32"]}
 ON_LINK = {"dev": "eth0", "prefsrc": "10.77.0.10"}
+CLIENT6 = {"lo": ["::1/128"], "eth0": ["10.77.0.10/24", "fe80::a/64", "2001:db8::a/64", "fd00:77::a/64"]}
+LB6 = {"lo": ["::1/128"], "eth0": [f"{VIP6}/128", "fd00:77::101/128", "10.77.0.2/24", "fd00:77::2/64", "fe80::2/64"]}
+LB6_ALONE = {"lo": ["::1/128"], "eth0": [f"{VIP6}/128", "fd00:77::101/128", "10.77.0.2/24", "fe80::2/64"]}
+NO_IPV6 = {"lo": ["127.0.0.1/8"], "eth0": ["10.77.0.2/24"]}
 BY_GATEWAY = {"gateway": "10.77.0.1", "dev": "eth0", "prefsrc": "10.77.0.10"}
 
 
@@ -127,6 +131,36 @@ BY_GATEWAY = {"gateway": "10.77.0.1", "dev": "eth0", "prefsrc": "10.77.0.10"}
             host(BACKEND),
             request("eth0", through=B1),
             Way("eth0", None, VIP, IPv4Address("10.77.0.21"), True),
+        ),
+        (
+            "a client of IPv6",
+            host(CLIENT6, ON_LINK),
+            request(vip=VIP6),
+            Way("eth0", None, VIP6, IPv6Address("fd00:77::a"), False),
+        ),
+        (
+            "a client of IPv6 whose VIP is behind a router",
+            host(CLIENT6, {"gateway": "fe80::1", "dev": "eth0"}),
+            request(vip="2001:db8:9::100"),
+            Way("eth0", "fe80::1", "fe80::1", IPv6Address("2001:db8::a"), False),
+        ),
+        (
+            "the load balancer of IPv6, which sends from no VIP",
+            host(LB6),
+            request(through=B1, vip=VIP6),
+            Way("eth0", None, VIP6, IPv6Address("fd00:77::2"), True),
+        ),
+        (
+            "one that has nothing better than its link-local address",
+            host(LB6_ALONE),
+            request(through=B1, vip=VIP6),
+            Way("eth0", None, VIP6, IPv6Address("fe80::2"), True),
+        ),
+        (
+            "a NIC without IPv6",
+            host(NO_IPV6),
+            request("eth0", through=B1, vip=VIP6),
+            Way("eth0", None, VIP6, None, False),
         ),
         (
             "a NIC without any other address",
@@ -202,6 +236,9 @@ def test_its_own_vip_says_what_to_do() -> None:
         ({"addresses": ["10.77.0.21"]}, host(CLIENT), "addresses[0]: this host has no route to 10.77.0.21"),
         ({"addresses": [VIP]}, host(BACKEND), "addresses[0]: this host holds 10.77.0.100 itself"),
         ({"addresses": [VIP]}, host(TWO_NICS), "addresses[0]: this host holds 10.77.0.100 itself"),
+        ({"addresses": ["fe80::1"]}, host(CLIENT6, ON_LINK), "addresses[0]: fe80::1 is a link-local address"),
+        ({"addresses": ["fd00::1%eth0"]}, host(CLIENT6, ON_LINK), "addresses[0]: 'fd00::1%eth0' names a zone"),
+        ({"addresses": ["fd00:77::15"]}, host(CLIENT6), "addresses[0]: this host has no route to fd00:77::15"),
         ({"timeout": 0.0}, host(CLIENT, ON_LINK), "timeout: 0 is not"),
         ({"settle": -0.1}, host(CLIENT, ON_LINK), "settle: -0.1 is not"),
         ({"attempts": 0}, host(CLIENT, ON_LINK), "attempts: 0 is not"),

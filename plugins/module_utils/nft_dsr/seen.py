@@ -1,0 +1,164 @@
+# Copyright (c) 2026, the dsr.layer2 authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the kernel was last seen to have, and the proof that nothing has changed since.
+
+The kernel counts the transactions of a network namespace. While that number is the one that stood after
+our own last transaction (or after a full comparison), nobody has changed a rule, and the table need not be
+read again: with a thousand VIPs that is seconds of listing for a change of one element. Flows that the
+rules record don't count. Any doubt (another number, another boot or namespace, a NIC that was made anew,
+no file, another form of it) means that the kernel is asked for everything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Optional
+
+from ..common.errors import DsrError
+from ..common.files import read_text, remove, write_text
+from .table import Chain, Hook, KernelChain, KernelMap, KernelTable, Map, Spec, Table
+
+SEEN_FILE = "/run/nft-dsr/seen.json"
+_SO_NETNS_COOKIE = 71  # not in Python's socket module; Linux 5.14
+_VERSION = 1
+_UNCHANGED = ("as it was",)
+_DIFFERENT = ("different",)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What has to be the same for nothing to have changed: where we are, and the number of transactions."""
+
+    boot: str
+    namespace: int
+    generation: int
+    nics: Mapping[str, int]  # name to index; a NIC that is made anew has another
+
+
+def now(generation: Optional[int], nics: Mapping[str, int]) -> Optional[Moment]:
+    """The moment that it is; None where this cannot be told."""
+    try:
+        boot = read_text("/proc/sys/kernel/random/boot_id")
+        namespace = _namespace()
+    except (OSError, struct.error, DsrError):
+        return None
+    if generation is None or not boot:
+        return None
+    return Moment(boot.strip(), namespace, generation, dict(nics))
+
+
+def _namespace() -> int:
+    """The number of our network namespace that no other one ever has had since the boot."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as channel:
+        number: int = struct.unpack("=Q", channel.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8))[0]
+        return number
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A table in brief: each object's declaration and a digest of what is in it."""
+
+    maps: Mapping[str, tuple[KernelMap, str]]
+    chains: Mapping[str, tuple[Optional[str], str]]  # device of the hook, digest
+    slot_tables: Mapping[str, str]
+
+    def compared_with(self, want: Table) -> tuple[KernelTable, dict[str, tuple[str, ...]], list[str]]:
+        """The kernel's table as far as it is known, the code of the wanted chains, and which maps have to be read.
+
+        What is as wanted is given as wanted; of maps that differ, the elements are missing.
+        """
+        have = KernelTable(present=True)
+        codes: dict[str, tuple[str, ...]] = {}
+        unread = []
+        for name, (found, digest) in self.maps.items():
+            have.maps[name] = found
+            item = want.maps.get(name)
+            if item is None or item.elements is None:
+                continue
+            if digest_of_map(item) == digest:
+                have.elements[name] = dict(item.elements)
+            else:
+                unread.append(name)
+        for name, (device, digest) in self.chains.items():
+            chain = want.chains.get(name)
+            same = chain is not None and digest_of_chain(chain) == digest
+            if same:
+                codes[name] = _UNCHANGED
+            have.chains[name] = KernelChain(
+                Hook.of_device(device) if device else None, _UNCHANGED if same else _DIFFERENT
+            )
+        return have, codes, unread
+
+
+def digest_of_map(item: Map) -> str:
+    """Of what is in a map, as far as it is ours to say."""
+    elements = "\n".join(f"{key}\t{value}" for key, value in sorted((item.elements or {}).items()))
+    return _digest([item.kind, *item.declaration, elements])
+
+
+def digest_of_chain(chain: Chain) -> str:
+    return _digest([chain.device or "", *chain.rules])
+
+
+def _digest(parts: Iterable[str]) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+class SeenFile:
+    """The memory, in a folder that a boot empties."""
+
+    def __init__(self, path: str = SEEN_FILE) -> None:
+        self._path = path
+
+    def read(self, moment: Optional[Moment]) -> Optional[Seen]:
+        """What the kernel has, if that is certain."""
+        if moment is None:
+            return None
+        try:
+            text = read_text(self._path)
+            document: Any = json.loads(text or "{}")
+            if document.get("version") != _VERSION or document.get("moment") != asdict(moment):
+                return None
+            return Seen(
+                {
+                    name: (KernelMap(row["kind"], _spec(row["spec"])), row["digest"])
+                    for name, row in document["maps"].items()
+                },
+                {name: (row["device"], row["digest"]) for name, row in document["chains"].items()},
+                document["slot_tables"],
+            )
+        except (DsrError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return None
+
+    def write(self, moment: Optional[Moment], table: Table, slot_tables: Mapping[str, str]) -> None:
+        """Remember that the kernel has exactly this table; with no moment, remember nothing."""
+        if moment is None or not table.chains:
+            remove(self._path)
+            return
+        document = {
+            "version": _VERSION,
+            "moment": asdict(moment),
+            "maps": {
+                name: {"kind": item.kind, "spec": _spec_row(item.spec), "digest": digest_of_map(item)}
+                for name, item in table.maps.items()
+            },
+            "chains": {
+                name: {"device": chain.device, "digest": digest_of_chain(chain)} for name, chain in table.chains.items()
+            },
+            "slot_tables": dict(slot_tables),
+        }
+        write_text(self._path, json.dumps(document), 0o600)
+
+
+def _spec_row(spec: Spec) -> dict[str, Any]:
+    return {**asdict(spec), "key": list(spec.key), "flags": sorted(spec.flags)}
+
+
+def _spec(row: Mapping[str, Any]) -> Spec:
+    return Spec(**{**row, "key": tuple(row["key"]), "flags": frozenset(row["flags"])})

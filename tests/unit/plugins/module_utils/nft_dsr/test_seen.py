@@ -1,0 +1,143 @@
+# Copyright (c) 2026, the dsr.layer2 authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the kernel was last seen to have: any doubt is no memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr import model, seen
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.resolved import ResolvedVip
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.ruleset import render, slot_tables_of
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.seen import Moment, SeenFile
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.table import Table
+from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.hosts import OWN, mac_of, vip
+
+pytestmark = pytest.mark.usefixtures("small_tables")
+
+
+def rendered(**options: Any) -> Table:
+    parsed = model.parse_vip(vip(**options), "")
+    macs = {backend.address: mac_of(str(backend.address)) for backend in parsed.backends}
+    return render([ResolvedVip(parsed, "eth0", "eth0", macs)], OWN)
+
+
+@pytest.fixture
+def moment() -> Moment:
+    found = seen.now(7, {"eth0": 2})
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> SeenFile:
+    return SeenFile(str(tmp_path / "run" / "seen.json"))
+
+
+def test_what_was_seen_is_what_is_wanted(memory: SeenFile, moment: Moment) -> None:
+    table = rendered(scheduler="round_robin", persistence_timeout=60, deny_sources=["10.0.0.0/8"])
+    memory.write(moment, table, slot_tables_of(table))
+    found = memory.read(moment)
+    assert found is not None and found.slot_tables == {"web": "slots_web"}
+    have, codes, unread = found.compared_with(table)
+    assert unread == [] and have.present
+    assert {name: (item.kind, item.spec) for name, item in have.maps.items()} == {
+        name: (item.kind, item.spec) for name, item in table.maps.items()
+    }
+    assert have.elements == {name: item.elements for name, item in table.maps.items() if item.elements is not None}
+    assert {name: chain.code for name, chain in have.chains.items()} == codes
+    assert set(have.chains) == set(table.chains)
+    assert have.chains["ingress_eth0"].hook is not None and have.chains["vip_web"].hook is None
+
+
+@pytest.mark.parametrize(
+    ("options", "unread", "rewritten"),
+    [
+        ({}, [], []),
+        ({"deny_sources": ["10.0.0.0/9"]}, ["deny_web"], []),
+        ({"flow_table": {"timeouts": {"syn": 5}}}, [], ["syn_web"]),
+        ({"scheduler": "weighted_round_robin"}, [], []),
+        ({"backends": [{"address": "10.77.0.21"}, {"address": "10.77.0.22"}]}, None, []),
+    ],
+)
+def test_what_differs_is_read_or_rewritten(
+    memory: SeenFile, moment: Moment, options: dict[str, Any], unread: Any, rewritten: list[str]
+) -> None:
+    plain = {"scheduler": "round_robin", "deny_sources": ["10.0.0.0/8"]}
+    table = rendered(**plain)
+    memory.write(moment, table, {})
+    found = memory.read(moment)
+    assert found is not None
+    have, codes, to_read = found.compared_with(rendered(**{**plain, **options}))
+    assert [name for name, chain in have.chains.items() if codes.get(name) != chain.code] == rewritten
+    assert not set(to_read) & set(have.elements), "of what differs nothing is taken for known"
+    if unread is not None:
+        assert to_read == unread
+    else:
+        assert {"slots_web", "turns_web", "backends_web"} <= set(to_read)
+
+
+DOUBTS: dict[str, Callable[[Moment], Any]] = {
+    "a transaction": lambda moment: replace(moment, generation=moment.generation + 1),
+    "one less": lambda moment: replace(moment, generation=moment.generation - 1),
+    "a boot": lambda moment: replace(moment, boot="other"),
+    "another namespace": lambda moment: replace(moment, namespace=moment.namespace + 1),
+    "a NIC made anew": lambda moment: replace(moment, nics={"eth0": 3}),
+    "a NIC more": lambda moment: replace(moment, nics={"eth0": 2, "eth1": 3}),
+    "nobody knows": lambda moment: None,
+}
+
+
+@pytest.mark.parametrize("doubt", DOUBTS)
+def test_at_any_other_moment_nothing_is_known(memory: SeenFile, moment: Moment, doubt: str) -> None:
+    memory.write(moment, rendered(), {})
+    assert memory.read(moment) is not None
+    assert memory.read(DOUBTS[doubt](moment)) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "?", "[]", "null", "{}", '{"version": 1}', "\x00", "7", '"x"', "[" * 2000],
+)
+def test_a_file_that_is_none_is_no_memory(tmp_path: Path, moment: Moment, text: str) -> None:
+    path = tmp_path / "seen.json"
+    path.write_text(text)
+    assert SeenFile(str(path)).read(moment) is None
+
+
+@pytest.mark.parametrize("key", ["version", "moment", "maps", "chains", "slot_tables"])
+@pytest.mark.parametrize("value", [None, 9, [], "x", {"web": 1}])
+def test_a_file_of_another_form_is_no_memory(tmp_path: Path, moment: Moment, key: str, value: Any) -> None:
+    path = tmp_path / "seen.json"
+    memory = SeenFile(str(path))
+    memory.write(moment, rendered(), {})
+    document = json.loads(path.read_text())
+    if key != "slot_tables":
+        path.write_text(json.dumps({**document, key: value}))
+        assert memory.read(moment) is None
+    path.write_text(json.dumps({other: document[other] for other in document if other != key}))
+    assert memory.read(moment) is None
+
+
+def test_no_table_and_no_moment_leave_no_memory(memory: SeenFile, moment: Moment) -> None:
+    for table, at in ((Table({}, {}), moment), (rendered(), None)):
+        memory.write(moment, rendered(), {})
+        memory.write(at, table, {})
+        assert memory.read(moment) is None
+
+
+def test_a_memory_is_for_root_alone(tmp_path: Path, moment: Moment) -> None:
+    path = tmp_path / "seen.json"
+    SeenFile(str(path)).write(moment, rendered(), {})
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_kernel_that_does_not_tell_is_no_moment() -> None:
+    assert seen.now(None, {"eth0": 2}) is None
