@@ -69,9 +69,14 @@ class Balancer:
         }
         arguments = {"vips": [vip, *others], "purge": True}
         result = self.module.ok("lb", "nft_dsr_vips", arguments)
+        self.forget()
         again = self.module.ok("lb", "nft_dsr_vips", arguments, diff=True)
         assert not again["changed"], again["diff"]
         return result
+
+    def forget(self) -> None:
+        """Let the next run ask the kernel for everything: somebody else's transaction came in between."""
+        self.nft("add table netdev somebody; delete table netdev somebody")
 
     def info(self) -> dict[str, Any]:
         return self.module.ok("lb", "nft_dsr_vip_info", {"name": "web"})["vips"][0]

@@ -54,7 +54,7 @@ def test_the_kernel_refuses_what_nft_in_memory_refuses(bare_lab: Lab) -> None:
     assert bare_lab.run("lb", ["nft", "list", "ruleset"]).stdout == before
 
 
-@settings(max_examples=8, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.tuples(resolved_vips(), st.lists(st.tuples(st.sampled_from(HANDS), st.integers(0, 10_000)), max_size=2)),

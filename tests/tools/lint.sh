@@ -25,7 +25,7 @@ check() {
 
 types() {
     local collection=ansible_collections.dsr.layer2 places
-    places=(--package "$collection.plugins" --package "$collection.molecule.resources" --package lab)
+    places=(--package "$collection.plugins" --package "$collection.molecule.resources" --package lab --package benchmark --package tools)
     mypy "${places[@]}"
 }
 

@@ -7,8 +7,9 @@
     python3 tests/tools/nft_versions.py trixie    that of one release
 
 Packages are fetched with apt, but with lists and a state of its own: nothing is installed, and the machine's own
-sources are not touched. nft and every library that it needs, the C library included, are unpacked into one folder and
-run by their own dynamic loader.
+sources are not touched. They come from the mirror that the machine's apt has of the distribution, or from the one that
+DSR_DEBIAN_MIRROR or DSR_UBUNTU_MIRROR names; without either, those of that distribution cannot be had. nft and every
+library that it needs, the C library included, are unpacked into one folder and run by their own dynamic loader.
 """
 
 from __future__ import annotations
@@ -32,17 +33,14 @@ _DEBIAN_KEYS = _KEYRINGS / "debian-archive-keyring.gpg"
 
 
 class Release(NamedTuple):
-    """Where a release of a distribution is."""
+    """Whose a release is, and what its packages are signed with."""
 
-    mirror: str
+    distribution: str  # as apt calls it
     keys: Path
 
 
-_DEBIAN = Release(os.environ.get("DSR_DEBIAN_MIRROR", "http://deb.debian.org/debian"), _DEBIAN_KEYS)
-_UBUNTU = Release(
-    os.environ.get("DSR_UBUNTU_MIRROR", "http://archive.ubuntu.com/ubuntu"),
-    _KEYRINGS / "ubuntu-archive-keyring.gpg",
-)
+_DEBIAN = Release("Debian", _DEBIAN_KEYS)
+_UBUNTU = Release("Ubuntu", _KEYRINGS / "ubuntu-archive-keyring.gpg")
 # Oldest nft first
 RELEASES = {
     "bullseye": _DEBIAN,
@@ -72,6 +70,19 @@ def _run(*command: str) -> str:
     return done.stdout
 
 
+def _mirror(distribution: str) -> str:
+    variable = f"DSR_{distribution.upper()}_MIRROR"
+    if os.environ.get(variable):
+        return os.environ[variable]
+    for line in _run(
+        "apt-get", "indextargets", "--format", "$(REPO_URI) $(LABEL)", "Created-By: Packages"
+    ).splitlines():
+        mirror, _space, label = line.partition(" ")
+        if label == distribution:
+            return mirror
+    raise Unavailable(f"this machine's apt has no mirror of {distribution}; name one in {variable}")
+
+
 def cached(name: str) -> Optional[Path]:
     """The folder with a release's nft, if it has been fetched."""
     said = f" of {name}, with "
@@ -90,6 +101,7 @@ def fetch(name: str) -> Path:
 
 def _fetch(name: str) -> Path:
     release = RELEASES[name]
+    _mirror(release.distribution)
     if not release.keys.exists() and release is _UBUNTU:
         # Debian has Ubuntu's keys as a package, which Debian's own signature vouches for.
         with _apt("trixie", _DEBIAN) as debian:
@@ -106,14 +118,13 @@ def _apt(name: str, release: Release) -> Iterator[Path]:
     """A folder with all that apt needs to know of one release, and nothing else."""
     if not release.keys.exists():
         raise Unavailable(f"there is no {release.keys}, which the package debian-archive-keyring has")
+    mirror = _mirror(release.distribution)
     with tempfile.TemporaryDirectory(dir=CACHE, prefix=f".{name}-") as folder:
         work = Path(folder)
         for part in ("etc", "lists/partial", "archives/partial"):
             (work / part).mkdir(parents=True)
         (work / "status").touch()
-        (work / "sources.list").write_text(
-            f"deb [signed-by={release.keys}] {release.mirror} {name} main\n", encoding="utf-8"
-        )
+        (work / "sources.list").write_text(f"deb [signed-by={release.keys}] {mirror} {name} main\n", encoding="utf-8")
         _run(*_apt_get(work), "--error-on=any", "update")
         yield work
 

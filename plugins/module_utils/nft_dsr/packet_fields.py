@@ -28,10 +28,12 @@ class Packet:
     client: str  # the client's address, whole
     client_port: str
     flow: str  # what tells a flow: client, its port, the service's port
+    alone: str  # the same where a client is all that tells one
+    joined: str = ""  # the client's address where it stands beside something else, if that is another word
 
     def hashed(self, with_port: bool) -> str:
         """What a hash scheduler hashes."""
-        return f"{self.client} . {self.client_port}" if with_port else self.client
+        return f"{self.joined or self.client} . {self.client_port}" if with_port else self.client
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class Family:
     packet: Packet
     flow_declaration: str
     flow_types: tuple[str, ...]
-    client_declaration: str
+    alone_declaration: str
+    alone_types: tuple[str, ...]
     impossible: tuple[str, ...]  # conditions of rules: a source that no client has
     is_fragment: str
     is_later_fragment: str
@@ -78,11 +81,12 @@ IPV4 = Family(
     protocol="ip protocol",
     icmp="icmp",
     guard="guard_ip",
-    packet=Packet("@nh,96,32", "th sport", "@nh,96,32 . @nh,160,16 . @nh,176,16"),
+    packet=Packet("@nh,96,32", "th sport", "@nh,96,32 . @nh,160,16 . @nh,176,16", "@nh,96,32"),
     # Ports by their place after 20 bytes of header, as nft turns raw ports into named ones.
     flow_declaration="typeof @nh,96,32 . @nh,160,16 . @nh,176,16 : meta mark",
     flow_types=("integer", "integer", "integer"),
-    client_declaration="typeof @nh,96,32 : meta mark",
+    alone_declaration="typeof @nh,96,32 : meta mark",
+    alone_types=("integer",),
     # 224/3 (multicast and above), 0/8, 127/8. Four bytes at a time, which is what the kernel compares fast.
     impossible=(
         "@nh,96,32 & 0xe0000000 == 0xe0000000",
@@ -98,7 +102,7 @@ IPV4 = Family(
     is_error=("icmp type 3 @th,64,8 0x45", "icmp type 11-12 @th,64,8 0x45"),
     # After 8 bytes of ICMP and 20 of the quoted header. What the backend sent: source and destination
     # are the other way round.
-    quoted=Packet("@th,192,32", "@th,240,16", "@th,192,32 . @th,240,16 . @th,224,16"),
+    quoted=Packet("@th,192,32", "@th,240,16", "@th,192,32 . @th,240,16 . @th,224,16", "@th,192,32"),
     quoted_protocol="@th,136,8",
     quoted_service_port="@th,224,16",
 )
@@ -113,10 +117,17 @@ IPV6 = Family(
     protocol="meta l4proto",
     icmp="ipv6-icmp",
     guard="guard_ip6",
-    packet=Packet("@nh,64,128", "th sport", f"@nh,96,96 . jhash th sport . th dport {_WHOLE}"),
+    packet=Packet(
+        "@nh,64,128",
+        "th sport",
+        f"@nh,96,96 . jhash th sport . th dport {_WHOLE}",
+        "@nh,64,32 . @nh,96,32 . @nh,128,32 . @nh,160,32",
+    ),
     flow_declaration="typeof @nh,96,96 . @th,0,32 : meta mark",
     flow_types=("integer", "integer"),
-    client_declaration="typeof @nh,64,128 : meta mark",
+    # In four, so that it is not taken for a map of another kind of flow: nft lists raw keys without their lengths.
+    alone_declaration="typeof @nh,64,32 . @nh,96,32 . @nh,128,32 . @nh,160,32 : meta mark",
+    alone_types=("integer", "integer", "integer", "integer"),
     # ::/16 has the unspecified, the loopback and the mapped addresses; ff00::/8 is multicast.
     impossible=("@nh,64,32 & 0xffff0000 == 0", "@nh,64,32 & 0xff000000 == 0xff000000"),
     # Where the fragment header is the first of the extension headers, which is where hosts put it.
@@ -127,7 +138,12 @@ IPV6 = Family(
     fragment_types=("integer", "integer"),
     # Destination unreachable, packet too big, time exceeded, parameter problem.
     is_error=("icmpv6 type 1-4",),
-    quoted=Packet("@th,256,128", "@th,400,16", f"@th,288,96 . jhash @th,400,16 . @th,384,16 {_WHOLE}"),
+    quoted=Packet(
+        "@th,256,128",
+        "@th,400,16",
+        f"@th,288,96 . jhash @th,400,16 . @th,384,16 {_WHOLE}",
+        "@th,256,32 . @th,288,32 . @th,320,32 . @th,352,32",
+    ),
     quoted_protocol="@th,112,8",
     quoted_service_port="@th,384,16",
 )
@@ -139,10 +155,16 @@ def family_of(version: int, dialect: Dialect) -> Family:
     if dialect.raw_concatenations:
         return family
     if version == 6:
-        return replace(family, steers=False)
+        return replace(
+            family,
+            packet=replace(family.packet, joined=family.saddr, alone=family.packet.client),
+            alone_declaration="typeof @nh,64,128 : meta mark",
+            alone_types=("integer",),
+            steers=False,
+        )
     return replace(
         family,
-        packet=replace(family.packet, flow="ip saddr . th sport . th dport"),
+        packet=replace(family.packet, joined=family.saddr, flow="ip saddr . th sport . th dport"),
         flow_declaration="type ipv4_addr . inet_service . inet_service : mark",
         flow_types=("ipv4_addr", "inet_service", "inet_service"),
         steers=False,

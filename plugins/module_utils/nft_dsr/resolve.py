@@ -196,7 +196,8 @@ def _mac(
     if backend.mac is not None:
         return backend.mac
     if backend.down:
-        return remembered
+        # Nobody asked for its sake, but another VIP may have it up.
+        return next(iter(answered)) if len(answered) == 1 else remembered
     if len(answered) == 1:
         return next(iter(answered))
     if answered:

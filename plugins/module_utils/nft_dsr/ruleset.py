@@ -218,11 +218,14 @@ def _vip_objects(build: TableBuilder, item: ResolvedVip, slot_table: str, mode: 
         _clients_map(build, item)
 
     rules = VipRules(item, mode, slot_table, slots, turns)
-    build.chain(f"error_{name}", rules.icmp_error())
+    if item.family.steers:
+        build.chain(f"error_{name}", rules.icmp_error())
     if mode == PLAIN:
-        build.chain(f"vip_{name}", [*rules.refused(), *rules.new_connections(), *rules.by_full_table()])
+        build.chain(
+            f"vip_{name}", [*rules.refused(), *rules.impossible(), *rules.new_connections(), *rules.by_full_table()]
+        )
         return
-    build.chain(f"fallback_{name}", rules.by_full_table())
+    build.chain(f"fallback_{name}", [*rules.impossible(), *rules.by_full_table()])
     if vip.connections:
         build.chain(f"syn_{name}", rules.opening())
         build.chain(f"fin_{name}", rules.ending())
@@ -281,7 +284,7 @@ def _network(network: IPNetwork) -> str:
 def _flow_map(build: TableBuilder, item: ResolvedVip, name: str) -> None:
     family, vip = item.family, item.vip
     key, types = (
-        (family.client_declaration, ("integer",))
+        (family.alone_declaration, family.alone_types)
         if vip.protocol == "any"
         else (family.flow_declaration, family.flow_types)
     )
@@ -290,7 +293,8 @@ def _flow_map(build: TableBuilder, item: ResolvedVip, name: str) -> None:
 
 def _clients_map(build: TableBuilder, item: ResolvedVip) -> None:
     name = item.vip.name
-    _tracking_map(build, f"clients_{name}", item.family.client_declaration, ("integer",), item.vip.flows.size)
+    kind = item.family.address_type
+    _tracking_map(build, f"clients_{name}", f"type {kind} : mark", (kind,), item.vip.flows.size)
     fit = {_mark(item.mark(backend)): "" for backend in item.takers}
     build.map(f"fit_{name}", ("type mark",), Spec(("mark",), None), fit)
 

@@ -11,8 +11,9 @@ from .resolved import DRAINING, PLAIN, RELEASED, ResolvedVip
 
 # The packet that begins a connection, and those that end one. Of SCTP, by the first chunk: INIT stands
 # alone in its packet, as does SHUTDOWN COMPLETE; ABORT ends what it is in.
-_OPENS = {"tcp": "tcp flags & (fin | syn | rst | ack) == syn", "sctp": "@th,96,8 1"}
-_CLOSES = {"tcp": ("tcp flags & (fin | rst) != 0",), "sctp": ("@th,96,8 6", "@th,96,8 14")}
+# TCP's flags are compared four bytes at a time, which is what the kernel does fast: FIN 1, SYN 2, RST 4, ACK 16.
+_OPENS = {"tcp": "@th,96,32 & 0x00170000 == 0x00020000", "sctp": "@th,96,8 1"}
+_CLOSES = {"tcp": ("@th,96,32 & 0x00050000 != 0",), "sctp": ("@th,96,8 6", "@th,96,8 14")}
 
 
 class VipRules:
@@ -45,7 +46,7 @@ class VipRules:
         self._times = vip.flows.timeouts
 
     def _flow_key(self, packet: Packet) -> str:
-        return packet.client if self._vip.protocol == "any" else packet.flow
+        return packet.alone if self._vip.protocol == "any" else packet.flow
 
     def _index(self, packet: Packet) -> str:
         return f"meta mark set jhash {packet.hashed(self._hash_port)} mod {self._slots} seed {SEED:#x}"
@@ -58,7 +59,7 @@ class VipRules:
 
     def _set(self, operation: str, kind: str, seconds: int = 0) -> str:
         life = f" timeout {seconds}s" if seconds else ""
-        key = self._family.packet.client if kind == "clients" else self._key
+        key = self._family.saddr if kind == "clients" else self._key
         return f"{operation} @{kind}_{self._vip.name} {{ {key}{life} : meta mark }}"
 
     def _forward(self, choice: str, *notes: str) -> str:
@@ -86,19 +87,22 @@ class VipRules:
         return " ".join((choice, self._to_backend, *forget, self._set("update", "flows", life), *stay, self._out))
 
     def refused(self) -> list[str]:
-        """What is dropped before anybody is chosen for it."""
+        """What is dropped even of a flow that is known."""
         vip, family = self._vip, self._family
-        rules = [
-            guarded(),
-            "@ll,48,32 & 0x01000000 != 0 counter drop",  # no station has a group's address
-            f"{family.source_is(vip.address)} counter drop",
-            *(f"{condition} counter drop" for condition in family.impossible),
-        ]
+        rules = [guarded()]
         if vip.deny_sources:
             rules.append(f"{family.saddr} @deny_{vip.name} counter drop")
         if vip.allow_sources is not None:
             rules.append(f"{family.saddr} != @allow_{vip.name} counter drop")
         return rules
+
+    def impossible(self) -> list[str]:
+        """Sources that nobody has. No flow of them is ever recorded, so what is known need not be asked again."""
+        return [
+            "@ll,48,32 & 0x01000000 != 0 counter drop",  # a group's address
+            f"{self._family.source_is(self._vip.address)} counter drop",
+            *(f"{condition} counter drop" for condition in self._family.impossible),
+        ]
 
     def _limited(self) -> list[str]:
         rate = self._vip.new_flows_per_source
@@ -146,7 +150,7 @@ class VipRules:
         if not self._vip.persistence_timeout:
             return [self._record(choice) for choice in choices]
         name = self._vip.name
-        remembered = f"meta mark set {packet.client} map @clients_{name} meta mark @fit_{name}"
+        remembered = f"meta mark set {self._family.saddr} map @clients_{name} meta mark @fit_{name}"
         rules = [self._record(remembered, client=True)]
         for choice in choices:
             rules += [self._record(choice, client=True), self._record(choice)]
@@ -166,14 +170,15 @@ class VipRules:
 
     def opening(self) -> list[str]:
         name = self._vip.name
+        checks = [*self.impossible(), *self._limited()]
         repeated = self._forward(self._flow)  # a SYN sent again stays with its backend
         if self._mode == RELEASED:
             # Nothing new is recorded, but an entry of an earlier connection of these ports must not
             # catch the packets that follow.
-            return [*self._limited(), repeated, self._set("delete", "closing"), f"goto fallback_{name}"]
+            return [*checks, repeated, self._set("delete", "closing"), f"goto fallback_{name}"]
         if not self._has_takers:
-            return [*self._limited(), repeated, self._empty()]
-        return [*self._limited(), repeated, *self._schedule_new(), f"counter goto fallback_{name}"]
+            return [*checks, repeated, self._empty()]
+        return [*checks, repeated, *self._schedule_new(), f"counter goto fallback_{name}"]
 
     def ending(self) -> list[str]:
         closing = self._set("update", "closing", self._times["closing"])
@@ -190,6 +195,7 @@ class VipRules:
         known = self._known(self._flow, self._set("update", "flows", self._times["udp"]))
         if self._mode == RELEASED:
             return [*known, f"goto fallback_{name}"]
+        known += self.impossible()
         grace = [f"meta protocol vmap @switch_{name}"] if self._mode == DRAINING else []
         if not self._has_takers:
             return [*known, *grace, self._empty()]

@@ -15,6 +15,7 @@ from tools import nft_versions
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("DSR_DEBIAN_MIRROR", raising=False)
     monkeypatch.setattr(nft_versions, "CACHE", tmp_path / "nft")
     return tmp_path / "nft"
 
@@ -51,10 +52,19 @@ def test_a_machine_without_apt_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_machine_without_the_keys_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
-    release = nft_versions.Release("http://127.0.0.1:9/debian", tmp_path / "keys.gpg")
+    monkeypatch.setenv("DSR_DEBIAN_MIRROR", "http://127.0.0.1:9/debian")
+    release = nft_versions.Release("Debian", tmp_path / "keys.gpg")
     monkeypatch.setitem(nft_versions.RELEASES, "trixie", release)
     with pytest.raises(nft_versions.Unavailable, match=r"keys\.gpg"):
         nft_versions.fetch("trixie")
+
+
+def test_a_distribution_without_a_mirror_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DSR_UBUNTU_MIRROR", raising=False)
+    monkeypatch.setattr(nft_versions, "_run", lambda *command: "http://127.0.0.1:9/debian/ Debian\n")
+    assert nft_versions._mirror("Debian") == "http://127.0.0.1:9/debian/"
+    with pytest.raises(nft_versions.Unavailable, match="DSR_UBUNTU_MIRROR"):
+        nft_versions._mirror("Ubuntu")
 
 
 def test_what_a_failed_command_said_is_kept() -> None:

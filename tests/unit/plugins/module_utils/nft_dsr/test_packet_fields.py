@@ -26,7 +26,10 @@ def test_addresses_and_ports_in_a_packet_and_in_one_that_is_quoted(family: Famil
     assert family.quoted.client_port == f"@th,{ICMP_HEADER + header + 16},16"
     assert family.quoted_service_port == f"@th,{ICMP_HEADER + header},16"
     assert family.quoted_protocol == f"@th,{ICMP_HEADER + protocol},8"
-    assert family.client_declaration == f"typeof {family.packet.client} : meta mark"
+    assert family.alone_declaration == f"typeof {family.packet.alone} : meta mark"
+    for packet, first in ((family.packet, f"@nh,{source}"), (family.quoted, f"@th,{ICMP_HEADER + destination}")):
+        assert packet.alone.startswith(f"{first},32")
+        assert sum(int(bits) for bits in re.findall(r",(\d+)(?: |$)", packet.alone)) == size
 
 
 def test_a_flow_and_its_quotation_have_one_key() -> None:
@@ -50,3 +53,9 @@ def test_what_a_hash_scheduler_hashes(family: Family) -> None:
     for packet in (family.packet, family.quoted):
         assert packet.hashed(with_port=False) == packet.client
         assert packet.hashed(with_port=True) == f"{packet.client} . {packet.client_port}"
+
+
+def test_no_kind_of_flow_is_taken_for_another() -> None:
+    """nft lists raw keys without their lengths, so it takes their number to tell a VIP's new map from its old one."""
+    types = [family.flow_types for family in (IPV4, IPV6)] + [family.alone_types for family in (IPV4, IPV6)]
+    assert len(set(types)) == 4

@@ -348,7 +348,7 @@ def test_what_rules_fill_is_nobodys_drift() -> None:
     filled = {
         "flows_web": f"{FLOW} timeout 900s : 0x0a4d0015",
         "closing_web": f"{FLOW} timeout 60s : 0x0a4d0015",
-        "clients_web": "172818442 timeout 60s : 0x0a4d0015",
+        "clients_web": "10.77.0.10 timeout 60s : 0x0a4d0015",
         "newflows_web": "10.77.0.10 timeout 10s",
         "fragments_eth0": "10.77.0.10 . 10.77.0.100 . 7 . udp timeout 30s : 02:d5:00:00:00:15",
         "fragments6_eth0": "1 . 12345 timeout 30s : 02:d5:00:06:00:21",
