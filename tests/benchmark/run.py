@@ -179,8 +179,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return 2
     whole = not (arguments.only or arguments.quick or arguments.rounds or arguments.slice)
     output = arguments.output or REPOSITORY / ("docs/benchmarks" if whole else ".cache/bench")
-    # Ended from outside it cleans up too.
-    signal.signal(signal.SIGTERM, _ended)
+    # Ended from outside it cleans up too; also where a shell started it in the background, deaf to SIGINT.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _ended)
     try:
         check_machine()
         with contextlib.ExitStack() as stack:

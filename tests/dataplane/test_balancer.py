@@ -39,12 +39,12 @@ DRIFT = {
     "a range deleted": f"flush map netdev {TABLE} ranges_eth0",
     "a backend deleted": f"delete element netdev {TABLE} backends_web {{ 0x0a4d0015 }}",
     "a backend's MAC changed": f"delete element netdev {TABLE} backends_web {{ 0x0a4d0015 }}\n"
-    f"add element netdev {TABLE} backends_web {{ 0x0a4d0015 : 02:d5:00:00:00:16 }}",
+    f"add element netdev {TABLE} backends_web {{ 0x0a4d0015 : 0x02d50000001602d500000002 }}",
     "a slot moved": f"delete element netdev {TABLE} slots_dns {{ 7 }}\n"
     f"add element netdev {TABLE} slots_dns {{ 7 : 0x01020304 }}",
     "a slot handed out": f"add element netdev {TABLE} handout_dns {{ 7 : 0x0a4d0015 }}",
     "the turns emptied": f"flush map netdev {TABLE} turns_web",
-    "the guard emptied": f"flush set netdev {TABLE} guard_web",
+    "the guard emptied": f"flush set netdev {TABLE} guard_ip",
 }
 
 

@@ -11,6 +11,8 @@ import signal
 import subprocess
 import sys
 import xml.etree.ElementTree
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lab.state import ROOT
@@ -18,16 +20,27 @@ from lab.state import ROOT
 _RUN = Path(__file__).resolve().parents[1] / "benchmark" / "run.py"
 
 
-def _start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+@contextmanager
+def _start(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A run; one that has not ended by itself is ended, and cleans up after itself."""
     (folder / "tmp").mkdir()
-    return subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, str(_RUN), *arguments, "--output", str(folder / "written")],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
         env={**os.environ, "TMPDIR": str(folder / "tmp")},
         start_new_session=True,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(30)
+                except subprocess.TimeoutExpired:
+                    process.kill()
 
 
 def _left(folder: Path, process: subprocess.Popen[str]) -> list[str]:
