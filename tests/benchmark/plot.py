@@ -42,7 +42,7 @@ class _Drawing:
     def line(self, x1: float, y1: float, x2: float, y2: float, kind: str = "line") -> None:
         self._parts.append(f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}"/>')
 
-    def bar(self, x: float, y: float, width: float, height: float, kind: str) -> None:
+    def column(self, x: float, y: float, width: float, height: float, kind: str) -> None:
         self._parts.append(
             f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(0.0, width):.1f}" height="{height:.1f}" class="{kind}"/>'
         )
@@ -100,7 +100,7 @@ def packets(tables: Sequence[Mapping[str, Any]]) -> str:
             drawing.text(x, bottom + 14, f"{number * step:,.0f}", "faint", "middle")
         for row, value in rows:
             drawing.text(left - 8, y + 15, row["title"], "ink", "end")
-            drawing.bar(left, y + 4, value.median * scale, 14, _kind(row))
+            drawing.column(left, y + 4, value.median * scale, 14, _kind(row))
             for x in (value.lower, value.upper):
                 drawing.line(left + x * scale, y + 7, left + x * scale, y + 15, "whisker")
             drawing.line(left + value.lower * scale, y + 11, left + value.upper * scale, y + 11, "whisker")

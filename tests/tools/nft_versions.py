@@ -63,7 +63,7 @@ class Unavailable(Exception):
 
 
 def _run(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"})
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()
         raise Unavailable(lines[-1] if lines else f"{command[0]} failed")

@@ -32,7 +32,11 @@ from .frames import CHUNKS, ICMP_ERRORS, PROTOCOLS, IPAddress
 
 def _later(module: str, name: str) -> Callable[[argparse.Namespace], None]:
     """The action of this name; what the other actions need is not loaded."""
-    return lambda arguments: getattr(importlib.import_module(f".{module}", __package__), name)(arguments)
+
+    def act(arguments: argparse.Namespace) -> None:
+        getattr(importlib.import_module(f".{module}", __package__), name)(arguments)
+
+    return act
 
 
 def _ports(text: str) -> list[int]:
