@@ -74,16 +74,17 @@ class VipRules:
         # When the table of clients is full the first one breaks, and the flow must go on all the same.
         return [self._forward(choice, *notes, renewed), rule]
 
-    def _record(self, choice: str, client: bool = False) -> str:
-        """Choose, record, forward. Deleting first: an update would renew a dead backend's entry."""
+    def _record(self, choice: str, client: str = "") -> str:
+        """Choose, record, forward. Deleting first: an update would renew a dead backend's entry.
+
+        ``client`` is what becomes of the client's entry where clients are to stay: it is made "new", or
+        "renewed" as it is. Not deleted for that: another processor's packet would find none meanwhile.
+        """
         connections = self._vip.connections
         forget = (self._set("delete", "flows"), *((self._set("delete", "closing"),) if connections else ()))
         life = self._times["syn" if connections else "udp"]
-        stay = (
-            (self._set("delete", "clients"), self._set("update", "clients", self._vip.persistence_timeout))
-            if client
-            else ()
-        )
+        stay = [self._set("delete", "clients")] if client == "new" else []
+        stay += [self._set("update", "clients", self._vip.persistence_timeout)] if client else []
         return " ".join((choice, self._to_backend, *forget, self._set("update", "flows", life), *stay, self._out))
 
     def refused(self) -> list[str]:
@@ -151,9 +152,9 @@ class VipRules:
             return [self._record(choice) for choice in choices]
         name = self._vip.name
         remembered = f"meta mark set {self._family.saddr} map @clients_{name} meta mark @fit_{name}"
-        rules = [self._record(remembered, client=True)]
+        rules = [self._record(remembered, client="renewed")]
         for choice in choices:
-            rules += [self._record(choice, client=True), self._record(choice)]
+            rules += [self._record(choice, client="new"), self._record(choice)]
         return rules
 
     def connections(self) -> list[str]:
