@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from .packet_fields import Family
+from .packet_fields import IP_PROTOCOLS, Family
 from .resolved import PLAIN, ResolvedVip
 from .table import Spec, TableBuilder
 
@@ -16,7 +16,6 @@ FRAGMENT_TABLE_SIZE = 65536
 # Stations that must not send to VIPs, or not to all of them, and the chain that looks closer at what they send.
 STATIONS, GUARD = "stations_all", "guard_all"
 _NO_MAC = "00:00:00:00:00:00"
-IP_PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 
 
 def guard(build: TableBuilder, items: Sequence[ResolvedVip], own_macs: Mapping[str, str]) -> None:

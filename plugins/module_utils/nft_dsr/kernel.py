@@ -20,6 +20,7 @@ from typing import Any, Callable, Optional
 from ..common.command import Completed, Runner, find_program, run
 from ..common.errors import CommandError, HostError
 from .dialect import PROBE_TABLE, PROBES, Dialect, probe_text
+from .packet_fields import IP_PROTOCOLS
 from .table import TABLE, Counter, Hook, KernelChain, KernelMap, KernelTable, Spec, Table, table_text
 
 MINIMUM_VERSION = (1, 0, 2)
@@ -39,7 +40,7 @@ _FIELD_TYPES = {
     ("th", "sport"): "inet_service",
     ("th", "dport"): "inet_service",
 }
-_PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
+_PROTOCOLS = {number: name for name, number in IP_PROTOCOLS.items()}
 
 
 class Kernel:

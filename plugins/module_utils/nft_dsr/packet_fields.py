@@ -17,6 +17,7 @@ from .model import IPAddress
 
 # Fixed, so that every load and every load balancer hashes alike; 0 would mean "draw one".
 SEED = 0x2D5A1B0D
+IP_PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 # As many values as jhash gives.
 _WHOLE = f"mod 4294967295 seed {SEED:#x}"
 

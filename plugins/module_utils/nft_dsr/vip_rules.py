@@ -27,7 +27,6 @@ class VipRules:
     def __init__(self, item: ResolvedVip, mode: str, slot_table: str, slots: int, turns: int) -> None:
         vip = item.vip
         name = vip.name
-        self._item = item
         self._vip = vip
         self._mode = mode
         self._family = item.family
