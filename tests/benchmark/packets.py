@@ -116,7 +116,7 @@ class Plan:
 
     rounds: int = 100
     seconds: float = 0.008
-    vips: tuple[int, ...] = (1, 100, 10000)
+    vips: tuple[int, ...] = (1, 100, 1000, 10000)
     backends: tuple[int, ...] = (2, 32, 256)
     flows: tuple[int, ...] = (1, 10000, 1000000)
     # As many as are begun in so many rounds, and fewer than the 65,535 that nftlb has room for.

@@ -202,7 +202,8 @@ class Ours(Peer):
             raise Unavailable(f"the module was not done within {_PATIENCE:g} s") from None
         if result.get("failed"):
             raise Unavailable(f"the module failed: {result.get('msg')}")
-        self._ruleset = str(result["ruleset"]).replace(host.mac, "LB_MAC")
+        ruleset = str(result["ruleset"]).replace(host.mac, "LB_MAC")
+        self._ruleset = ruleset.replace(host.mac.replace(":", ""), "LB_HEX")
 
     def listing(self, site: Site, name: str) -> str:
         return self._ruleset
@@ -211,7 +212,7 @@ class Ours(Peer):
 class Ruleset(Peer):
     """Any file for `nft -f`. These words in it are replaced, so that one file serves every scene:
 
-    LB_MAC            the load balancer's own MAC address
+    LB_MAC            the load balancer's own MAC address; LB_HEX the same without colons
     VIP_0, VIP_1 ...  addresses of VIPs; PORT their port; PROTOCOL tcp or udp
     BACKENDS, VIPS    how many there are
     BACKEND_0, ...    addresses of backends; BACKEND_MARK_0, ... the same as a number
@@ -224,7 +225,7 @@ class Ruleset(Peer):
         self.tracks = "dynamic" in self._text
 
     def serve(self, site: Site, name: str, host: Host, scene: Scene) -> None:
-        words = {"LB_MAC": host.mac, "PORT": str(PORT), "PROTOCOL": scene.protocol}
+        words = {"LB_MAC": host.mac, "LB_HEX": host.mac.replace(":", ""), "PORT": str(PORT), "PROTOCOL": scene.protocol}
         words.update({"BACKENDS": str(scene.backends), "VIPS": str(scene.vips)})
 
         def value(match: re.Match[str]) -> str:
@@ -239,7 +240,7 @@ class Ruleset(Peer):
             }
             return numbered[word](int(number)) if word in numbered else match[0]
 
-        text = re.sub(r"\b([A-Z]+(?:_[A-Z]+)*)(?:_(\d+))?\b", value, self._text)
+        text = re.sub(r"(?<![A-Z_])([A-Z]+(?:_[A-Z]+)*)(?:_(\d+))?\b", value, self._text)
         _load(site, name, text)
 
 

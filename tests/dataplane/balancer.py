@@ -146,7 +146,12 @@ class Balancer:
 
     def where(self, expected: int = 1, **options: Any) -> str:
         """To which backend crafted frames go, that is all ``expected`` of them; '' when none is sent on."""
-        capture = self.frames_to("--destination", self.address, "--source", options.get("source", NOBODY[self.version]))
+        capture = self.frames_to(
+            "--destination",
+            options.get("destination", self.address),
+            "--source",
+            options.get("source", NOBODY[self.version]),
+        )
         self.send(**options)
         macs = capture.stop()["by_destination"]
         if not macs:

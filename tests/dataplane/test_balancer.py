@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Callable
 
 import pytest
@@ -28,7 +29,7 @@ DRIFT = {
     "everything flushed": "flush ruleset",
     "the table deleted": f"delete table netdev {TABLE}",
     "a chain flushed": f"flush chain netdev {TABLE} vip_web",
-    "a rule added": f"add rule netdev {TABLE} vip_dns counter accept",
+    "a rule added": f"add rule netdev {TABLE} pool_dns counter accept",
     "a rule put first": f"insert rule netdev {TABLE} ingress_eth0 counter",
     "a chain added": f"add chain netdev {TABLE} strange",
     "a base chain added": f'add chain netdev {TABLE} strange {{ type filter hook ingress device "eth0" priority -5; }}',
@@ -42,10 +43,24 @@ DRIFT = {
     f"add element netdev {TABLE} backends_web {{ 0x0a4d0015 : 0x02d50000001602d500000002 }}",
     "a slot moved": f"delete element netdev {TABLE} slots_dns {{ 7 }}\n"
     f"add element netdev {TABLE} slots_dns {{ 7 : 0x01020304 }}",
-    "a slot handed out": f"add element netdev {TABLE} handout_dns {{ 7 : 0x0a4d0015 }}",
+    "a slot handed out": f"add element netdev {TABLE} poolhandout_dns {{ {OTHER} . 7 : 0x0a4d0015 }}",
+    "a pool's backend deleted": f"delete element netdev {TABLE} poolbackends_dns {{ {OTHER} . 0x0a4d0015 }}",
     "the turns emptied": f"flush map netdev {TABLE} turns_web",
     "the guard emptied": f"flush set netdev {TABLE} guard_ip",
 }
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("state", ["up", "drain"])
+@pytest.mark.parametrize("scheduler", ["source_hash", "connection_hash", "round_robin"])
+def test_the_listing_can_be_loaded(balancer: Balancer, scheduler: str, state: str, version: int) -> None:
+    """As people do who keep a copy of all rules: nft prints in its own words what it was told in ours."""
+    balancer.serve(scheduler, ports=(HTTP,), version=version, backends=pool(version, b1={"state": state}), others=[
+        {"name": "dns", "address": OTHER, "protocol": "udp", "ports": ["5300-5310"], "backends": pool()}
+    ])  # fmt: skip
+    listed = balancer.nft("list", "ruleset")
+    balancer.nft("-f", "-", text=f"flush ruleset\n{listed}")
+    assert balancer.connect(HTTP, 30)["ok"] == 30
 
 
 def words(balancer: Balancer) -> list[str]:
@@ -166,8 +181,8 @@ def test_one_vip_at_a_time(balancer: Balancer) -> None:
     assert balancer.module.ok("lb", "nft_dsr_vip", two, check=True)["changed"]
     result = balancer.module.ok("lb", "nft_dsr_vip", two)
     assert result["vip"]["interface"] == "eth0"
-    # The two share a slot table; nothing else of the first is touched.
-    own = [command for command in result["commands"] if "_web" in command.replace("@slots_web", "")]
+    # The two share the tables of slots and turns; nothing else of the first is touched.
+    own = [command for command in result["commands"] if "_web" in re.sub("@(slots|turns)_web", "", command)]
     assert not own, own
     assert not balancer.module.ok("lb", "nft_dsr_vip", one)["changed"]
     assert balancer.connect(HTTP, 30)["ok"] == 30

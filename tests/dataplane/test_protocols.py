@@ -182,7 +182,7 @@ def test_impossible_stations_are_dropped(balancer: Balancer) -> None:
     balancer.serve("connection_hash")
     own = balancer.lab.hosts["lb"].mac
     # A bridge lets neither a group's address nor its own port's through; at the hook itself, then.
-    rules = balancer.nft("list", "chain", "netdev", "nft_dsr", "vip_web")
+    rules = balancer.nft("list", "chain", "netdev", "nft_dsr", "pool_web")
     assert "@ll,48,32 & 0x1000000 != 0x0" in rules
     guard = balancer.nft("list", "set", "netdev", "nft_dsr", "guard_ip")
     assert f"{own} . {WEB}" in guard and f"00:00:00:00:00:00 . {WEB}" in guard

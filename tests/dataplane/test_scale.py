@@ -52,7 +52,7 @@ def test_a_thousand_vips(balancer: Balancer) -> None:
     assert apply(thousand(changed=500))["commands"] == planned
     for command in planned:
         head = re.match(r"(add|delete) element netdev nft_dsr (\S+) ", command)
-        assert head and head[2] in ("slots_v500", "backends_v500", "guard_ip", "stations_all"), command[:200]
+        assert head and head[2] in ("slots_v500", "poolbackends_v500", "guard_ip", "stations_all"), command[:200]
     assert len("".join(planned)) < 10_000
 
     # What was remembered and what the kernel says is the same.

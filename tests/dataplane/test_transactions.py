@@ -14,12 +14,12 @@ from lab import Lab
 
 from ansible_collections.dsr.layer2.plugins.module_utils.common.command import Completed
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.kernel import Kernel
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.naming import names_in_use
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.plan import Plan, make_plan
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.ruleset import (
     ResolvedVip,
     flow_modes,
     render,
-    slot_tables_in_use,
 )
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.table import boot_text
 from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.hosts import OWN
@@ -33,7 +33,8 @@ Hand = tuple[Callable[[MemoryNft, int], str], int]
 
 def plan_for(vips: Sequence[ResolvedVip], kernel: Kernel) -> Plan:
     have = kernel.read()
-    table = render(vips, OWN, slot_tables_in_use(have), flow_modes([item.vip for item in vips], have.maps))
+    wanted = [item.vip for item in vips]
+    table = render(vips, OWN, names_in_use(wanted, have), flow_modes(wanted, have.maps))
     return make_plan(table, kernel.compile(table), have)
 
 

@@ -7,15 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from .model import Vip
 from .packet_fields import IP_PROTOCOLS, Family
 from .resolved import PLAIN, ResolvedVip
-from .table import Spec, TableBuilder
+from .table import Names, Spec, TableBuilder
 
 FRAGMENT_TIMEOUT = 30  # seconds in which all fragments of a datagram arrive
 FRAGMENT_TABLE_SIZE = 65536
 # Stations that must not send to VIPs, or not to all of them, and the chain that looks closer at what they send.
 STATIONS, GUARD = "stations_all", "guard_all"
 _NO_MAC = "00:00:00:00:00:00"
+# Maps that count packets by service.
+SERVICE_MAPS = frozenset(
+    f"{name}{suffix}" for name in ("services", "ranges", "allports", "any") for suffix in ("", "6")
+)
+
+
+def service_keys(vip: Vip) -> list[str]:
+    """By what a VIP's packets are found in those maps."""
+    if vip.protocol == "any":
+        return [str(vip.address)]
+    service = f"{vip.address} . {vip.protocol}"
+    return [f"{service} . {ports}" for ports in vip.ports] or [service]
 
 
 def guard(build: TableBuilder, items: Sequence[ResolvedVip], own_macs: Mapping[str, str]) -> None:
@@ -35,6 +48,8 @@ def guard(build: TableBuilder, items: Sequence[ResolvedVip], own_macs: Mapping[s
             stations |= macs
         types = ("ether_addr", family.address_type)
         build.map(family.guard, (f"type {' . '.join(types)}",), Spec(types, None), pairs)
+        vips = sorted({str(item.vip.address) for item in items if item.family == family})
+        build.map(family.vips, (f"type {family.address_type}",), Spec(types[1:], None), dict.fromkeys(vips, ""))
     build.map(STATIONS, ("type ether_addr",), Spec(("ether_addr",), None), dict.fromkeys(sorted(stations), ""))
     build.chain(GUARD, [f"ether saddr . {family.daddr} @{family.guard} counter drop" for family in _families(items)])
 
@@ -90,12 +105,14 @@ class Dispatch:
         items: Sequence[ResolvedVip],
         own_macs: Mapping[str, str],
         modes: Mapping[str, str],
+        names: Mapping[str, Names],
     ) -> None:
         self._build = build
         self._interface = interface
         self._items = items
         self._own_macs = own_macs
         self._modes = modes
+        self._names = names
 
     def render(self) -> None:
         # A flooded frame is never forwarded: two load balancers would pass it to and fro for ever.
@@ -130,6 +147,9 @@ class Dispatch:
         self._build.map(name, lines, Spec(tuple(types), "verdict", flags=flags, counter=counter), elements)
         return f"@{name}"
 
+    def _to(self, item: ResolvedVip) -> str:
+        return f"goto {self._names[item.vip.name].chain}"
+
     def _ports(self, family: Family, items: Sequence[ResolvedVip]) -> list[str]:
         key = f"{family.daddr} . {family.protocol} . th dport"
         types = (family.address_type, "inet_proto", "inet_service")
@@ -138,7 +158,7 @@ class Dispatch:
         for item in items:
             for ports in item.vip.ports:
                 into = singles if ports.first == ports.last else ranges
-                into[f"{item.vip.address} . {item.vip.protocol} . {ports}"] = f"goto vip_{item.vip.name}"
+                into[f"{item.vip.address} . {item.vip.protocol} . {ports}"] = self._to(item)
         # The first is always there, so that adding a VIP edits an element and no rule.
         rules = [f"{key} vmap {self._map('services', family, key, types, singles)}"]
         if ranges:
@@ -170,7 +190,7 @@ class Dispatch:
             if item.vip.protocol != "any":
                 by_service.setdefault(f"{item.vip.address} . {item.vip.protocol}", []).append(item)
         orphans = {
-            service: f"goto vip_{group[0].vip.name}"
+            service: self._to(group[0])
             for service, group in by_service.items()
             if len(group) == 1 and group[0].vip.scheduler == "source_hash" and self._modes[group[0].vip.name] == PLAIN
         }
@@ -189,7 +209,7 @@ class Dispatch:
         rest: dict[str, str] = {}
         for item in items:
             vip = item.vip
-            verdict = f"goto error_{vip.name}"
+            verdict = f"goto {self._names[vip.name].error}"
             if vip.protocol == "any":
                 rest[str(vip.address)] = verdict
                 continue
@@ -216,7 +236,7 @@ class Dispatch:
 
     def _whole_protocols(self, family: Family, items: Sequence[ResolvedVip]) -> list[str]:
         everything = {
-            f"{item.vip.address} . {item.vip.protocol}": f"goto vip_{item.vip.name}"
+            f"{item.vip.address} . {item.vip.protocol}": self._to(item)
             for item in items
             if not item.vip.ports and item.vip.protocol != "any"
         }
@@ -231,6 +251,6 @@ class Dispatch:
 
     def _rest(self, family: Family, items: Sequence[ResolvedVip]) -> str:
         """What is for an address that takes every protocol. Echo and the like are the host's own."""
-        rest = {str(item.vip.address): f"goto vip_{item.vip.name}" for item in items if item.vip.protocol == "any"}
+        rest = {str(item.vip.address): self._to(item) for item in items if item.vip.protocol == "any"}
         name = self._map("any", family, family.daddr, (family.address_type,), rest)
         return f"{family.protocol} != {family.icmp} {family.daddr} vmap {name}"

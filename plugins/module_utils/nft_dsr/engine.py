@@ -20,11 +20,13 @@ from ..common.files import lock
 from ..common.iproute import Iproute
 from . import model
 from .dialect import CURRENT
+from .dispatch import SERVICE_MAPS, service_keys
 from .kernel import Kernel
+from .naming import names_in_use, users
 from .plan import Plan, make_plan
 from .resolve import Resolver, resolve
 from .resolved import PLAIN, RELEASED, ResolvedVip
-from .ruleset import SERVICE_MAPS, VIP_OBJECTS, flow_modes, render, slot_tables_in_use, slot_tables_of
+from .ruleset import flow_modes, render
 from .seen import SEEN_FILE, Moment, Seen, SeenFile, now
 from .state import (
     LOCK_FILE,
@@ -36,7 +38,7 @@ from .state import (
     vips_text,
     with_overrides,
 )
-from .table import Counter, KernelTable, Table, boot_text, table_text
+from .table import Counter, KernelTable, Names, Table, boot_text, mark, table_text
 
 _SHOWN_ELEMENTS = 6
 
@@ -71,10 +73,6 @@ class _Comparison:
     have: KernelTable
     modes: Mapping[str, str]
     transactions: int = 0
-
-    @property
-    def slot_tables(self) -> dict[str, str]:
-        return slot_tables_of(self.table)
 
 
 class LoadBalancer:
@@ -160,12 +158,17 @@ class LoadBalancer:
             try:
                 macs, nics = self._nics(served)
                 known = self._seen.read(now(self._kernel.generation(), nics))
-                found = self._compare(served, macs, known, (), False, _counted(wanted, known))
-                table, plan, have = found.table, found.plan, found.have
+                found = self._compare(served, macs, known, (), False, counted=[item.vip.name for item in wanted])
+                have, names, differences = found.have, found.table.names, _differences(found.plan, found.table)
             except HostError as error:
                 # Such as a NIC that is gone: nothing can be compared then, and that is the news.
-                table, plan, have = Table({}, {}), Plan((), (str(error),)), self._kernel.read()
-            return have.present, [self._figures(item, have, table, plan) for item in wanted]
+                have = self._kernel.read()
+                names = names_in_use([item.vip for item in wanted], have)
+                differences = {item.vip.name: [str(error)] for item in wanted}
+            return have.present, [
+                self._figures(item, have, names.get(item.vip.name, Names()), differences[item.vip.name])
+                for item in wanted
+            ]
 
     # How
 
@@ -207,7 +210,8 @@ class LoadBalancer:
             before = [with_overrides(item, old_overrides) for item in old]
             served = [with_overrides(item, desired.overrides) for item in desired.resolved]
             rearmed = [f"switch_{name}" for name in _newly_draining(before, served)]
-            comparison, boot = self._brought_to(served, rearmed, check_mode)
+            new = {item.vip.name for item in served} - {item.vip.name for item in old}
+            comparison, boot = self._brought_to(served, rearmed, new, check_mode)
             plan = comparison.plan
             files = [
                 FileChange(self._files.vips_path, vips_text(desired.resolved)),
@@ -229,26 +233,29 @@ class LoadBalancer:
         )
 
     def _brought_to(
-        self, served: Sequence[ResolvedVip], rearmed: Sequence[str], check_mode: bool
+        self, served: Sequence[ResolvedVip], rearmed: Sequence[str], new: Collection[str], check_mode: bool
     ) -> tuple[_Comparison, Table]:
-        """Bring the kernel to what is wanted, but for check mode; what it took, and what a boot is to load."""
+        """Bring the kernel to what is wanted, but for check mode; what it took, and what a boot is to load.
+
+        ``rearmed`` are maps to be made anew, ``new`` VIPs that were not there before.
+        """
         macs, nics = self._nics(served)
         moment = now(self._kernel.generation(), nics)
         known = self._seen.read(moment)
         try:
-            comparison = self._applied(served, macs, known, rearmed, check_mode)
+            comparison = self._applied(served, macs, known, rearmed, new, check_mode)
         except CommandError:
             if known is None:
                 raise
             # What was remembered did not hold after all: ask for everything.
-            comparison = self._applied(served, macs, None, rearmed, check_mode)
+            comparison = self._applied(served, macs, None, rearmed, new, check_mode)
         if not check_mode:
             self._remember(moment, comparison, nics)
         boot_modes = flow_modes([item.vip for item in served], ())
         if boot_modes == comparison.modes:
             return comparison, comparison.table
         # No flow is known at a boot, so nothing is left over either.
-        return comparison, render(served, macs, comparison.slot_tables, boot_modes, self._dialect)
+        return comparison, render(served, macs, comparison.table.names, boot_modes, self._dialect)
 
     def _applied(
         self,
@@ -256,9 +263,10 @@ class LoadBalancer:
         macs: Mapping[str, str],
         known: Optional[Seen],
         recreate: Sequence[str],
+        new: Collection[str],
         check_mode: bool,
     ) -> _Comparison:
-        comparison = self._compare(served, macs, known, recreate, check_mode)
+        comparison = self._compare(served, macs, known, recreate, check_mode, new)
         plan = comparison.plan
         if check_mode or not plan.commands:
             return comparison
@@ -274,7 +282,7 @@ class LoadBalancer:
         if stuck:
             # An older kernel, which cannot resize a table of flows: they are forgotten then.
             done = comparison.transactions
-            comparison = self._compare(served, macs, None, [*recreate, *stuck], check_mode)
+            comparison = self._compare(served, macs, None, [*recreate, *stuck], check_mode, new)
             self._kernel.apply(comparison.plan.text)
             comparison.transactions = done + 1
         return comparison
@@ -286,7 +294,7 @@ class LoadBalancer:
             return
         if after.generation != moment.generation + comparison.transactions:
             after = None
-        self._seen.write(after, comparison.table, comparison.slot_tables)
+        self._seen.write(after, comparison.table)
 
     def _compare(
         self,
@@ -295,12 +303,14 @@ class LoadBalancer:
         known: Optional[Seen],
         recreate: Sequence[str],
         check_mode: bool,
+        new: Collection[str] = (),
         counted: Sequence[str] = (),
     ) -> _Comparison:
-        """The wanted table, the kernel's, and what it takes to get there. ``counted`` maps are read in any case."""
+        """The wanted table, the kernel's, and what it takes to get there. What counts packets of the VIPs
+        ``counted`` is read in any case."""
         have = self._kernel.read() if known is None else KernelTable(present=True)
         there = set(have.maps) if known is None else set(known.maps)
-        in_use = slot_tables_in_use(have) if known is None else known.slot_tables
+        in_use = names_in_use([item.vip for item in served], have) if known is None else known.names
         modes = flow_modes([item.vip for item in served], there)
         dialect = self._dialect
 
@@ -309,10 +319,14 @@ class LoadBalancer:
             if known is None:
                 # Of a table that is not there, no rule has to be compared; the transaction checks its own.
                 codes = self._kernel.compile(table) if have.present or check_mode else {}
-                return _Comparison(table, make_plan(table, codes, have, recreate), have, modes)
+                carried = _carried(served, in_use, table.names, new, have)
+                return _Comparison(table, make_plan(table, codes, have, recreate, carried), have, modes)
             found, same_codes, unread = known.compared_with(table)
-            self._kernel.read_elements(found, {*unread, *(name for name in counted if name in found.maps)})
-            plan = make_plan(table, same_codes, found, recreate)
+            moving = {in_use[vip].backends for vip, names in table.names.items() if _moves(in_use.get(vip), names)}
+            counting = _counting([table.names[vip] for vip in counted], found.maps)
+            self._kernel.read_elements(found, {*unread, *counting, *moving})
+            carried = _carried(served, in_use, table.names, new, found)
+            plan = make_plan(table, same_codes, found, recreate, carried)
             if check_mode and plan.commands:
                 self._kernel.check(plan.text)
             return _Comparison(table, plan, found, modes)
@@ -348,29 +362,32 @@ class LoadBalancer:
         total: dict[str, int] = {}
         for kind in ("flows", "closing"):
             if f"{kind}_{name}" in maps:
-                for mark, number in self._kernel.flows(f"{kind}_{name}").items():
-                    total[mark] = total.get(mark, 0) + number
+                for backend, number in self._kernel.flows(f"{kind}_{name}").items():
+                    total[backend] = total.get(backend, 0) + number
         return total
 
-    def _figures(self, item: ResolvedVip, have: KernelTable, table: Table, plan: Plan) -> dict[str, Any]:
+    def _figures(
+        self, item: ResolvedVip, have: KernelTable, names: Names, differences: Sequence[str]
+    ) -> dict[str, Any]:
         vip = item.vip
         services = sum(
             (
-                counter
+                counters[key]
                 for name, counters in have.counters.items()
                 if name.partition("_")[0] in SERVICE_MAPS
-                for key, counter in counters.items()
-                if have.elements[name].get(key) == f"goto vip_{vip.name}"
+                for key in service_keys(vip)
+                if key in counters
             ),
             Counter(),
         )
         flows = self._tracked(vip.name, have.maps) if have.present else {}
-        counters = have.counters.get(f"backends_{vip.name}", {})
+        counters = have.counters.get(names.backends, {})
         rows = []
         for backend in vip.backends:
-            mark = f"0x{item.mark(backend):08x}"
-            counter = counters.get(mark, Counter())
-            usable = mark in have.elements.get(f"backends_{vip.name}", {})
+            number = mark(item.mark(backend))
+            key = names.key(vip.address, item.mark(backend))
+            counter = counters.get(key, Counter())
+            usable = key in have.elements.get(names.backends, {})
             rows.append(
                 {
                     **backend.options(),
@@ -378,26 +395,58 @@ class LoadBalancer:
                     "mac": item.macs.get(backend.address),
                     "packets": counter.packets,
                     "bytes": counter.bytes,
-                    "flows": flows.get(mark, 0) if usable else 0,
+                    "flows": flows.get(number, 0) if usable else 0,
                 }
             )
-        differences = _differences(vip, table, plan)
         return {
             **_normalised(item),
             "backends": rows,
             "packets": services.packets,
             "bytes": services.bytes,
             "in_sync": not differences,
-            "differences": differences,
+            "differences": list(differences),
         }
 
 
-def _counted(wanted: Sequence[ResolvedVip], known: Optional[Seen]) -> list[str]:
-    """The maps that count the packets of these VIPs and their backends."""
-    names = [f"backends_{item.vip.name}" for item in wanted]
-    if known is not None:
-        names += [name for name in known.maps if name.partition("_")[0] in SERVICE_MAPS]
-    return names
+def _counting(names: Sequence[Names], maps: Collection[str]) -> set[str]:
+    """Those of the maps that count the packets of VIPs and their backends."""
+    services = {name for name in maps if name.partition("_")[0] in SERVICE_MAPS} if names else set()
+    return services | {item.backends for item in names} & set(maps)
+
+
+def _moves(before: Optional[Names], after: Names) -> bool:
+    """Whether a VIP's backends are counted elsewhere from now on."""
+    return before is not None and before.backends not in ("", after.backends)
+
+
+def _carried(
+    served: Sequence[ResolvedVip],
+    in_use: Mapping[str, Names],
+    names: Mapping[str, Names],
+    new: Collection[str],
+    have: KernelTable,
+) -> dict[str, dict[str, Counter]]:
+    """What the backends of VIPs that come to a map count from: what they counted in the one that they leave.
+
+    Where another VIP at the same address leaves the map at the same time, its numbers are not theirs.
+    """
+    carried: dict[str, dict[str, Counter]] = {}
+    for item in served:
+        vip = item.vip
+        after = names[vip.name]
+        before = in_use.get(vip.name)
+        # The kernel may know a VIP that the files don't: somebody removed these.
+        if not _moves(before, after) and (before is not None or vip.name not in new):
+            continue
+        counters = have.counters.get(before.backends, {}) if before is not None else {}
+        there = have.elements.get(after.backends, {})
+        for backend in vip.backends:
+            number = item.mark(backend)
+            counter = counters.get(before.key(vip.address, number), Counter()) if before else Counter()
+            key = after.key(vip.address, number)
+            if counter.packets or key in there:
+                carried.setdefault(after.backends, {})[key] = counter
+    return carried
 
 
 def _require_root() -> None:
@@ -463,28 +512,21 @@ def _normalised(item: ResolvedVip) -> dict[str, Any]:
     return options
 
 
-def _differences(vip: model.Vip, table: Table, plan: Plan) -> list[str]:
-    """The plan's reasons that concern this VIP: its own objects, and those that it shares."""
-    mine = []
-    # A slot table bears the name of one of the VIPs that use it.
-    slots = {
-        word
-        for name, chain in table.chains.items()
-        if name.partition("_")[2] == vip.name
-        for rule in chain.rules
-        for word in rule.split()
-        if word.startswith("@slots_")
-    }
+def _differences(plan: Plan, table: Table) -> dict[str, list[str]]:
+    """The plan's reasons that concern each VIP: all but those about what only others use."""
+    if not plan.reasons:
+        return {vip: [] for vip in table.names}
+    used = users(table)
+    concerned: dict[str, list[str]] = {vip: [] for vip in table.names}
     for reason in plan.reasons:
         words = reason.split(":")[0].split(" ")
-        if len(words) == 2:
-            kind, _underscore, owner = words[1].partition("_")
-            if f"@{words[1]}" in slots:
-                owner = vip.name
-            if kind in VIP_OBJECTS and owner != vip.name:
-                continue
-        mine.append(reason)
-    return mine
+        name = words[1] if len(words) == 2 else ""
+        owner = name.partition("_")[2]
+        # What is not wanted is its owner's, if there is one.
+        whose = used.get(name) or ({owner} & set(table.names) if name not in {**table.maps, **table.chains} else None)
+        for vip in whose or table.names:
+            concerned[vip].append(reason)
+    return concerned
 
 
 def _diff(

@@ -10,6 +10,7 @@ its versions, so an IPv6 flow is the last 96 bits of its source and a hash of it
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from .dialect import Dialect
@@ -47,9 +48,11 @@ class Family:
     address_size: int  # bits
     saddr: str
     daddr: str
+    source_at: int  # where the source stands in the header, in bits
     protocol: str
     icmp: str  # the protocol's name
     guard: str  # the set of stations that must not send to a VIP
+    vips: str  # the set of VIPs
     packet: Packet
     flow_declaration: str
     flow_types: tuple[str, ...]
@@ -71,6 +74,19 @@ class Family:
         """A condition: the packet says that it comes from there. Raw, so that nft checks nothing twice."""
         return f"{self.packet.client} {int(address):#0{self.address_size // 4 + 2}x}"
 
+    def source_is_vip(self, addresses: Iterable[IPAddress]) -> str:
+        """A condition: the packet says that it comes from a VIP. Looked up are those like ``addresses``.
+
+        Of these, 24 bits at most are compared (32 of an IPv6 address), so that VIPs come and go without
+        another rule. Four bytes, which is what the kernel compares fast.
+        """
+        first = {int(address) >> (self.address_size - 32) for address in addresses}
+        mask = 0xFFFFFF00 if self.version == 4 else 0xFFFFFFFF
+        while len({bits & mask for bits in first}) > 1:
+            mask = mask << 1 & 0xFFFFFFFF
+        near = f"@nh,{self.source_at},32 & {mask:#010x} == {min(first) & mask:#010x} " if mask else ""
+        return f"{near}{self.saddr} @{self.vips}"
+
 
 IPV4 = Family(
     version=4,
@@ -79,9 +95,11 @@ IPV4 = Family(
     address_size=32,
     saddr="ip saddr",
     daddr="ip daddr",
+    source_at=96,
     protocol="ip protocol",
     icmp="icmp",
     guard="guard_ip",
+    vips="vips_ip",
     packet=Packet("@nh,96,32", "th sport", "@nh,96,32 . @nh,160,16 . @nh,176,16", "@nh,96,32"),
     # Ports by their place after 20 bytes of header, as nft turns raw ports into named ones.
     flow_declaration="typeof @nh,96,32 . @nh,160,16 . @nh,176,16 : meta mark",
@@ -115,9 +133,11 @@ IPV6 = Family(
     address_size=128,
     saddr="ip6 saddr",
     daddr="ip6 daddr",
+    source_at=64,
     protocol="meta l4proto",
     icmp="ipv6-icmp",
     guard="guard_ip6",
+    vips="vips_ip6",
     packet=Packet(
         "@nh,64,128",
         "th sport",

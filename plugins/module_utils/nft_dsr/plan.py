@@ -33,17 +33,19 @@ def make_plan(
     codes: Mapping[str, Sequence[str]],
     have: KernelTable,
     recreate: Collection[str] = (),
+    carried: Optional[Mapping[str, Mapping[str, Counter]]] = None,
 ) -> Plan:
     """How the kernel's table becomes the wanted one.
 
     ``codes`` is the byte code of the wanted chains. ``recreate`` names maps to be made anew even when
-    they look right: the switch of a drain that starts again.
+    they look right: the switch of a drain that starts again. ``carried`` has what elements, by map and key, are to
+    count from now on, whatever they counted, for whomever.
     """
     if not want.chains:
         if have.present:
             return Plan((f"delete table netdev {TABLE}",), ("the table is not wanted any more",))
         return Plan((), ())
-    return _Planner(want, codes, have, frozenset(recreate)).plan()
+    return _Planner(want, codes, have, frozenset(recreate), carried or {}).plan()
 
 
 def _same_spec(want: Spec, have: KernelMap, kind: str) -> bool:
@@ -61,8 +63,14 @@ def _only_size_differs(want: Map, have: KernelMap) -> bool:
 
 class _Planner:
     def __init__(
-        self, want: Table, codes: Mapping[str, Sequence[str]], have: KernelTable, recreate: frozenset[str]
+        self,
+        want: Table,
+        codes: Mapping[str, Sequence[str]],
+        have: KernelTable,
+        recreate: frozenset[str],
+        carried: Mapping[str, Mapping[str, Counter]],
     ) -> None:
+        self._carried = carried
         self._want = want
         self._codes = codes
         self._have = have
@@ -139,7 +147,13 @@ class _Planner:
             have = self._have.elements.get(item.name, {})
             wanted = item.elements or {}
             commands += _element_commands(
-                "delete", item, [key for key, value in have.items() if wanted.get(key) != value]
+                "delete",
+                item,
+                [
+                    key
+                    for key, value in have.items()
+                    if wanted.get(key) != value or key in self._carried.get(item.name, ())
+                ],
             )
         # A verdict holds on to its chain until the map that it stands in goes; both go in this
         # transaction, but the elements first, as the chain is checked when it is deleted.
@@ -156,11 +170,12 @@ class _Planner:
             if item.elements is None and name in self._have.maps and name not in self._remade_maps:
                 continue
             have = self._have.elements.get(name, {}) if name in kept else {}
-            counters = self._have.counters.get(name, {})
+            carried = self._carried.get(name, {})
+            counters = {**self._have.counters.get(name, {}), **carried}
             texts = [
                 _with_counter(key, value, item, counters.get(key))
                 for key, value in content.items()
-                if have.get(key) != value
+                if have.get(key) != value or key in carried
             ]
             commands += _element_commands("add", item, texts)
         return commands

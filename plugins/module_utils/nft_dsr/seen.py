@@ -22,11 +22,11 @@ from typing import Any, Optional
 
 from ..common.errors import DsrError
 from ..common.files import read_text, remove, write_text
-from .table import Chain, Hook, KernelChain, KernelMap, KernelTable, Map, Spec, Table
+from .table import Chain, Hook, KernelChain, KernelMap, KernelTable, Map, Names, Spec, Table
 
 SEEN_FILE = "/run/nft-dsr/seen.json"
 _SO_NETNS_COOKIE = 71  # not in Python's socket module; Linux 5.14
-_VERSION = 1
+_VERSION = 2
 _UNCHANGED = ("as it was",)
 _DIFFERENT = ("different",)
 
@@ -66,7 +66,7 @@ class Seen:
 
     maps: Mapping[str, tuple[KernelMap, str]]
     chains: Mapping[str, tuple[Optional[str], str]]  # device of the hook, digest
-    slot_tables: Mapping[str, str]
+    names: Mapping[str, Names]  # what each VIP goes through
 
     def compared_with(self, want: Table) -> tuple[KernelTable, dict[str, tuple[str, ...]], list[str]]:
         """The kernel's table as far as it is known, the code of the wanted chains, and which maps have to be read.
@@ -131,12 +131,12 @@ class SeenFile:
                     for name, row in document["maps"].items()
                 },
                 {name: (row["device"], row["digest"]) for name, row in document["chains"].items()},
-                document["slot_tables"],
+                {vip: Names(**row) for vip, row in document["names"].items()},
             )
         except (DsrError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 
-    def write(self, moment: Optional[Moment], table: Table, slot_tables: Mapping[str, str]) -> None:
+    def write(self, moment: Optional[Moment], table: Table) -> None:
         """Remember that the kernel has exactly this table; with no moment, remember nothing."""
         if moment is None or not table.chains:
             remove(self._path)
@@ -151,7 +151,7 @@ class SeenFile:
             "chains": {
                 name: {"device": chain.device, "digest": digest_of_chain(chain)} for name, chain in table.chains.items()
             },
-            "slot_tables": dict(slot_tables),
+            "names": {vip: asdict(names) for vip, names in table.names.items()},
         }
         write_text(self._path, json.dumps(document), 0o600)
 

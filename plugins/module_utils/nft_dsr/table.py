@@ -9,7 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Optional
 
+from .model import IPAddress
+
 TABLE = "nft_dsr"
+
+
+def mark(number: int) -> str:
+    """A packet's mark, which is where rules keep the number of a backend, or of a slot."""
+    return f"0x{number:08x}"
 
 
 @dataclass(frozen=True)
@@ -48,11 +55,44 @@ class Chain:
 
 
 @dataclass(frozen=True)
+class Names:
+    """What a VIP's packets go through; '' for what it does not have."""
+
+    chain: str = ""
+    slots: str = ""
+    backends: str = ""
+    turns: str = ""
+
+    @property
+    def pooled(self) -> bool:
+        """Rules and maps are those of a pool, in which the VIP's address tells whose something is."""
+        return self.chain.startswith("pool_")
+
+    @property
+    def handout(self) -> str:
+        return f"{'poolhandout' if self.pooled else 'handout'}_{_owner(self.backends)}"
+
+    @property
+    def error(self) -> str:
+        """The chain of ICMP errors about its flows."""
+        return f"{'poolerror' if self.pooled else 'error'}_{_owner(self.chain)}"
+
+    def key(self, address: IPAddress, number: int) -> str:
+        """The key of a VIP's backend, or slot, in its maps of backends and of what is handed out."""
+        return f"{address} . {mark(number)}" if self.pooled else mark(number)
+
+
+def _owner(name: str) -> str:
+    return name.partition("_")[2]
+
+
+@dataclass(frozen=True)
 class Table:
-    """The whole table, by the names of what is in it."""
+    """The whole table, by the names of what is in it. ``names`` has what each VIP goes through."""
 
     maps: Mapping[str, Map]
     chains: Mapping[str, Chain]
+    names: Mapping[str, Names] = field(default_factory=dict)
 
 
 class TableBuilder:
@@ -72,6 +112,15 @@ class TableBuilder:
     ) -> str:
         self.maps[name] = Map(name, tuple(declaration), spec, elements, initial or {})
         return name
+
+    def merge(self, name: str, declaration: Sequence[str], spec: Spec, elements: Mapping[str, str]) -> None:
+        """A map to which several contribute."""
+        there = self.maps.get(name)
+        if there is None:
+            self.map(name, declaration, spec, dict(elements))
+        else:
+            assert isinstance(there.elements, dict)
+            there.elements.update(elements)
 
     def chain(self, name: str, rules: Iterable[str], device: Optional[str] = None) -> str:
         self.chains[name] = Chain(name, tuple(rules), device)

@@ -1,13 +1,18 @@
 # Copyright (c) 2026, the dsr.layer2 authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The rules of one VIP: who gets a packet, and what is remembered of it. Pure."""
+"""The rules of one VIP, or of several that differ in their address alone: who gets a packet, and what is
+remembered of it. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .dispatch import guarded
+from .model import IPAddress
 from .packet_fields import SEED, Packet
 from .resolved import DRAINING, PLAIN, RELEASED, ResolvedVip
+from .table import Names
 
 # The packet that begins a connection, and those that end one. Of SCTP, by the first chunk: INIT stands
 # alone in its packet, as does SHUTDOWN COMPLETE; ABORT ends what it is in.
@@ -17,14 +22,17 @@ _CLOSES = {"tcp": ("@th,96,32 & 0x00050000 != 0",), "sctp": ("@th,96,8 6", "@th,
 
 
 class VipRules:
-    """The rules of one VIP. Each rule ends the packet's way, or breaks off and leaves it to the next.
+    """The rules of one VIP, or of all at the ``shared`` addresses. Each rule ends the packet's way, or breaks off
+    and leaves it to the next.
 
     A lookup that finds nothing breaks the rule. An update of a full table breaks it too, which is why
     recording and forwarding always share one rule: what can't be recorded falls to the hash, and so does
     every later packet of that flow.
     """
 
-    def __init__(self, item: ResolvedVip, mode: str, slot_table: str, slots: int, turns: int) -> None:
+    def __init__(
+        self, item: ResolvedVip, mode: str, names: Names, slots: int, turns: int, shared: Sequence[IPAddress]
+    ) -> None:
         vip = item.vip
         name = vip.name
         self._vip = vip
@@ -32,11 +40,15 @@ class VipRules:
         self._family = item.family
         self._has_takers = bool(item.takers)
         self._slots = slots
-        self._slot_table = slot_table
+        self._names = names
+        self._shared = shared
         # Without ports there is nothing else to hash; schedulers that count fall back on the finer hash.
         self._hash_port = vip.scheduler == "connection_hash" or (not vip.hashed and vip.protocol != "any")
-        self._turn = f"meta mark set numgen inc mod {turns} map @turns_{name}" if turns else ""
-        self._to_backend = f"@ll,0,96 set meta mark map @backends_{name}"
+        self._turn = f"meta mark set numgen inc mod {turns} map @{names.turns}" if turns else ""
+        # Named, not raw: of a VIP that tracks, nft would list the raw keys of its flows by name then, and not take its
+        # own listing back.
+        self._whose = f"{self._family.daddr} . meta mark" if names.pooled else "meta mark"
+        self._to_backend = f"@ll,0,96 set {self._whose} map @{names.backends}"
         self._out = f"goto output{self._family.suffix}_{item.backend_interface}"
         packet = self._family.packet
         self._key = self._flow_key(packet)
@@ -51,10 +63,10 @@ class VipRules:
         return f"meta mark set jhash {packet.hashed(self._hash_port)} mod {self._slots} seed {SEED:#x}"
 
     def _owner(self, packet: Packet) -> str:
-        return f"{self._index(packet)} map @{self._slot_table}"
+        return f"{self._index(packet)} map @{self._names.slots}"
 
     def _taker(self, packet: Packet) -> str:
-        return f"{self._index(packet)} map @handout_{self._vip.name}"
+        return f"{self._index(packet)} meta mark set {self._whose} map @{self._names.handout}"
 
     def _set(self, operation: str, kind: str, seconds: int = 0) -> str:
         life = f" timeout {seconds}s" if seconds else ""
@@ -98,10 +110,12 @@ class VipRules:
 
     def impossible(self) -> list[str]:
         """Sources that nobody has. No flow of them is ever recorded, so what is known need not be asked again."""
+        family = self._family
+        vip_as_source = family.source_is_vip(self._shared) if self._shared else family.source_is(self._vip.address)
         return [
             "@ll,48,32 & 0x01000000 != 0 counter drop",  # a group's address
-            f"{self._family.source_is(self._vip.address)} counter drop",
-            *(f"{condition} counter drop" for condition in self._family.impossible),
+            f"{vip_as_source} counter drop",
+            *(f"{condition} counter drop" for condition in family.impossible),
         ]
 
     def _limited(self) -> list[str]:

@@ -132,13 +132,13 @@ def test_information(host: Host, call: Caller) -> None:
     assert (nothing["changed"], nothing["present"], nothing["vips"]) == (False, False, [])
     call(nft_dsr_vips, vips=[WEB, vip("x", ports=["81"])])
     assert [item["name"] for item in call(nft_dsr_vip_info, name="x")["vips"]] == ["x"]
-    host.nft.load("flush chain netdev nft_dsr vip_web")
+    host.nft.load("flush chain netdev nft_dsr pool_web")
     info = call(nft_dsr_vip_info, check=True)
     assert info["present"] and [(item["name"], item["in_sync"]) for item in info["vips"]] == [
         ("web", False),
         ("x", True),
     ]
-    assert info["vips"][0]["differences"] == ["chain vip_web: rules differ"]
+    assert info["vips"][0]["differences"] == ["chain pool_web: rules differ"]
 
 
 def test_warnings_are_ansibles_warnings(host: Host, call: Caller) -> None:

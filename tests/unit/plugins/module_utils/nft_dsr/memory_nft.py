@@ -34,7 +34,7 @@ _TYPES = {
     "ether daddr": "ether_addr",
 }
 _RAW = re.compile(r"@(?:ll|nh|th),\d+,(\d+)\Z")
-_INTEGERS = re.compile(r"numgen inc mod \d+\Z")
+_INTEGERS = re.compile(r"numgen inc mod [1-9]\d*\Z")
 _EXPRESSIONS = {**_TYPES, "ether saddr": "ether_addr", "meta protocol": "ether_type"}
 # A map or set in a rule, and what is put into it
 _USE = re.compile(r" @((?!(?:ll|nh|th),)\S+)(?: \{ (.*?) \})?")

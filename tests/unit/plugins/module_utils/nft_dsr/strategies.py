@@ -15,6 +15,11 @@ from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.host
 
 _NAMES = ("a", "b-1", "c_2")
 _SEGMENTS = {4: "10.77.0.", 6: "fd00:77::"}
+# For VIPs that may share: two of them near each other
+_ADDRESSES = {
+    4: ("10.77.0.100", "10.77.0.101", "10.79.0.100"),
+    6: ("fd00:77::100", "fd00:77::101", "fd00:79::100"),
+}
 _SOURCES = {
     4: ("0.0.0.0/0", "10.0.0.0/8", "192.0.2.0/25", "192.0.2.128/25", "198.51.100.7", "10.77.0.0/24"),
     6: ("::/0", "2001:db8::/32", "2001:db9::/64", "2001:db9:0:1::/64", "fd00:77::10", "FD00:77::/64"),
@@ -107,4 +112,60 @@ def resolved_vips(draw: st.DrawFn) -> list[ResolvedVip]:
             if backend.mac or backend.address not in unknown
         }
         resolved.append(ResolvedVip(vip, vip.interface or backend_interface, backend_interface, macs))
+    return resolved
+
+
+_POOLS: tuple[tuple[dict[str, Any], ...], ...] = (
+    ({}, {}, {}),
+    ({}, {}, {}),
+    ({"state": "down"}, {}, {}),
+    ({"weight": 0}, {}, {}),
+    ({}, {}),
+    ({}, {}, {"backup": True}),
+    ({"state": "down"}, {"state": "down"}),
+)
+_WAYS: tuple[dict[str, Any], ...] = (
+    {},
+    {},
+    {},
+    {"scheduler": "connection_hash"},
+    {"scheduler": "round_robin"},
+    {"scheduler": "weighted_round_robin"},
+    {"protocol": "udp"},
+    {"on_empty": "local"},
+    {"persistence_timeout": 60},
+    {"deny_sources": ["::/16", "1.0.0.0/8"]},
+    {"backend_interface": "eth1"},
+    {"interface": "eth1"},
+)
+
+
+@st.composite
+def sharing_vips(draw: st.DrawFn) -> list[ResolvedVip]:
+    """VIPs of a few kinds, over a few pools, at a few addresses: many share what they look up."""
+    usual = draw(st.sampled_from(_POOLS))
+    resolved = []
+    for name in draw(st.lists(st.sampled_from("abcdef"), unique=True, max_size=6)):
+        version = draw(st.sampled_from([4, 4, 4, 6]))
+        pool = draw(st.sampled_from((usual, usual, *_POOLS)))
+        way = dict(draw(st.sampled_from(_WAYS)))
+        if "deny_sources" in way:
+            way["deny_sources"] = [way["deny_sources"][version == 4]]
+        vip = model.parse_vip(
+            {
+                "name": name,
+                "address": draw(st.sampled_from(_ADDRESSES[version])),
+                "ports": [str(80 + ord(name))],
+                "backends": [
+                    {"address": f"{_SEGMENTS[version]}{21 + number}", **options} for number, options in enumerate(pool)
+                ],
+                **way,
+            },
+            "",
+        )
+        macs = {backend.address: mac_of(str(backend.address)) for backend in vip.backends}
+        if draw(st.sampled_from([False, False, True])):
+            del macs[vip.backends[-1].address]
+        nic = vip.backend_interface or "eth0"
+        resolved.append(ResolvedVip(vip, vip.interface or nic, nic, macs))
     return resolved

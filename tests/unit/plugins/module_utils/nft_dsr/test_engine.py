@@ -109,7 +109,7 @@ WEB_LESS = {**WEB, "backends": NAMED[:2]}
 
 
 def _drift(host: Host) -> None:
-    host.nft.load("flush chain netdev nft_dsr vip_web\ndelete element netdev nft_dsr backends_api { 0x0a4d0015 }")
+    host.nft.load("flush chain netdev nft_dsr pool_web\ndelete element netdev nft_dsr backends_api { 0x0a4d0015 }")
 
 
 ACTS: dict[str, tuple[Act, Callable[[Host], Any]]] = {
@@ -299,11 +299,12 @@ def test_a_backup_comes_in_when_the_last_of_the_pool_is_drained(host: Host) -> N
     def served_by(name: str) -> set[str]:
         return {element.value for element in host.nft.table.maps[name].elements.values()}
 
-    assert served_by("turns_turns") == {"0x0a4d0015"} and maps["handout_web"].elements == {}
+    assert served_by("turns_turns") == {"0x0a4d0015"} and maps["poolhandout_web"].elements == {}
     drain(host, "b1")
+    # While it drains, the VIP has maps of its own; then none, until what was recorded has gone.
     assert served_by("turns_turns") == served_by("handout_web") == {"0x0a4d0016"}
     drain(host, "b1", restore=True)
-    assert served_by("turns_turns") == {"0x0a4d0015"} and host.nft.table.maps["handout_web"].elements == {}
+    assert served_by("turns_turns") == {"0x0a4d0015"} and host.nft.table.maps["handout_turns"].elements == {}
 
 
 @pytest.mark.parametrize("resizes", [True, False])
@@ -364,8 +365,8 @@ def test_a_change_of_one_vip_reads_what_it_changes_and_no_more(serving: Host) ->
         serving, lambda: set_vips(serving, {**WEB, "backends": [{**NAMED[0], "state": "down"}, *NAMED[1:]]})
     )
     assert changed == [
-        "-n -j list map netdev nft_dsr backends_web",
-        "-n -j list map netdev nft_dsr handout_web",
+        "-n -j list map netdev nft_dsr poolbackends_dns",  # web and dns have one pool
+        "-n -j list map netdev nft_dsr poolhandout_dns",
     ]
     assert listings(serving, lambda: set_vips(serving, API)) == []
 
@@ -402,7 +403,7 @@ def test_what_happens_during_a_run_is_not_taken_for_seen(serving: Host) -> None:
         def __call__(self, argv: Any, stdin: Any = None) -> Any:
             done = answer(argv, stdin)
             if list(argv[1:]) == ["-f", "-"]:
-                self.load("flush chain netdev nft_dsr vip_dns")
+                self.load("flush chain netdev nft_dsr pool_dns")
             return done
 
     meddler = Meddler()
@@ -412,7 +413,7 @@ def test_what_happens_during_a_run_is_not_taken_for_seen(serving: Host) -> None:
     serving.nft = MemoryNft()
     serving.nft.__dict__ = meddler.__dict__
     assert [item["name"] for item in serving.load_balancer.info()[1] if not item["in_sync"]] == ["dns"]
-    assert set_vips(serving, DNS).commands[0] == "flush chain netdev nft_dsr vip_dns"
+    assert set_vips(serving, DNS).commands[0] == "flush chain netdev nft_dsr pool_dns"
 
 
 def test_a_check_remembers_nothing(host: Host) -> None:
@@ -560,14 +561,16 @@ def test_a_nic_that_went_away_is_named_with_its_vip(serving: Host) -> None:
     ("hand", "drifted"),
     [
         ("delete table netdev nft_dsr", {"web", "api", "dns"}),
-        ("flush chain netdev nft_dsr vip_web", {"web"}),
+        ("flush chain netdev nft_dsr pool_web", {"web"}),
         ("add rule netdev nft_dsr syn_api counter drop", {"api"}),
         ("flush map netdev nft_dsr turns_api", {"api"}),
-        ("flush map netdev nft_dsr handout_web\nflush map netdev nft_dsr backends_dns", {"dns"}),
+        # Told by name, these serve all that have the pool.
+        ("flush map netdev nft_dsr poolbackends_dns", {"web", "dns"}),
+        ("flush map netdev nft_dsr backends_api", {"api"}),
         ("flush set netdev nft_dsr guard_ip", {"web", "api", "dns"}),
         ("flush set netdev nft_dsr stations_all", {"web", "api", "dns"}),
         ("flush chain netdev nft_dsr guard_all", {"web", "api", "dns"}),
-        ("flush chain netdev nft_dsr error_dns", {"dns"}),
+        ("flush chain netdev nft_dsr poolerror_dns", {"dns"}),
         ("flush chain netdev nft_dsr icmp_eth0", {"web", "api", "dns"}),
         ("flush map netdev nft_dsr services_eth0", {"web", "api", "dns"}),
         ("flush chain netdev nft_dsr output_eth0", {"web", "api", "dns"}),
@@ -602,7 +605,7 @@ def test_a_nic_that_was_made_anew_gets_its_new_mac_into_the_rules(serving: Host)
     assert result.ruleset.count("02:00:00:00:00:42") > 0 == result.ruleset.count(OWN["eth0"])
     # What guards against our own frames, and what writes the source address; nothing that tracks.
     touched = {command.partition(" { ")[0].split()[4].partition("_")[0] for command in result.commands}
-    assert touched == {"guard", "stations", "fragment", "backends"}
+    assert touched == {"guard", "stations", "fragment", "backends", "poolbackends"}
 
 
 # -- MAC addresses
@@ -634,11 +637,11 @@ def test_a_backend_without_a_mac_comes_in_when_it_answers(host: Host) -> None:
     wanted = vip(require_mac=False)
     result = set_vips(host, wanted)
     assert [backend["mac"] for backend in result.vips[0]["backends"]][2] is None and len(result.warnings) == 1
-    assert "0x0a4d0017" not in host.nft.table.maps["backends_web"].elements
+    assert "10.77.0.100 . 0x0a4d0017" not in host.nft.table.maps["poolbackends_web"].elements
     assert not set_vips(host, wanted).changed
     host.network.answers.clear()
     assert set_vips(host, wanted).changed
-    assert "0x0a4d0017" in host.nft.table.maps["backends_web"].elements
+    assert "10.77.0.100 . 0x0a4d0017" in host.nft.table.maps["poolbackends_web"].elements
 
 
 # -- drain and restore
@@ -771,8 +774,8 @@ def test_information_about_vips(serving: Host) -> None:
     maps["services_eth0"].elements["10.77.0.102 . udp . 53"].packets = 3
     maps["ranges_eth0"].elements["10.77.0.102 . udp . 5300-5400"].packets = 4
     maps["ranges_eth0"].elements["10.77.0.102 . udp . 5300-5400"].bytes = 400
-    maps["backends_dns"].elements["0x0a4d0015"].packets = 7
-    maps["backends_dns"].elements["0x0a4d0015"].bytes = 700
+    maps["poolbackends_dns"].elements["10.77.0.102 . 0x0a4d0015"].packets = 7
+    maps["poolbackends_dns"].elements["10.77.0.102 . 0x0a4d0015"].bytes = 700
     present, found = serving.load_balancer.info("dns")
     assert present and len(found) == 1
     (dns,) = found

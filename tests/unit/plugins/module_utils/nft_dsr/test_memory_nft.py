@@ -43,6 +43,7 @@ REFUSED = {
 
 # And what the kernel, or one nft or the other, would take: rules that don't do what they say.
 STRICTER = {
+    "a map of nobody's turns": "add map netdev nft_dsr none { typeof numgen inc mod 0 : meta mark; }",
     "a map that rules can't fill in all versions": (
         "add map netdev nft_dsr long { typeof ip6 saddr . th sport : meta mark; size 9; flags dynamic,timeout; }"
     ),

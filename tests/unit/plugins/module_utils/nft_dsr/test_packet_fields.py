@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.packet_fields import IPV4, IPV6, Family
 
@@ -59,3 +62,50 @@ def test_no_kind_of_flow_is_taken_for_another() -> None:
     """nft lists raw keys without their lengths, so it takes their number to tell a VIP's new map from its old one."""
     types = [family.flow_types for family in (IPV4, IPV6)] + [family.alone_types for family in (IPV4, IPV6)]
     assert len(set(types)) == 4
+
+
+@pytest.mark.parametrize(
+    ("addresses", "condition"),
+    [
+        # One VIP, or some near each other: the first three bytes, so that others come and go without another rule
+        (["10.77.0.100"], "@nh,96,32 & 0xffffff00 == 0x0a4d0000 ip saddr @vips_ip"),
+        (["10.77.0.0", "10.77.0.255"], "@nh,96,32 & 0xffffff00 == 0x0a4d0000 ip saddr @vips_ip"),
+        # Farther apart: what they have in common
+        (["10.77.0.100", "10.77.1.100"], "@nh,96,32 & 0xfffffe00 == 0x0a4d0000 ip saddr @vips_ip"),
+        (["10.77.1.100", "10.77.2.100"], "@nh,96,32 & 0xfffffc00 == 0x0a4d0000 ip saddr @vips_ip"),
+        (["10.79.0.1", "10.77.0.100", "10.78.3.4"], "@nh,96,32 & 0xfffc0000 == 0x0a4c0000 ip saddr @vips_ip"),
+        (["192.0.2.1", "203.0.113.1"], "@nh,96,32 & 0xf0000000 == 0xc0000000 ip saddr @vips_ip"),
+        (["128.0.0.1", "223.0.0.1"], "@nh,96,32 & 0x80000000 == 0x80000000 ip saddr @vips_ip"),
+        # Nothing
+        (["10.77.0.100", "192.0.2.1"], "ip saddr @vips_ip"),
+        # Of IPv6 the first four bytes, whatever follows
+        (["fd00:77::100"], "@nh,64,32 & 0xffffffff == 0xfd000077 ip6 saddr @vips_ip6"),
+        (
+            ["fd00:77::100", "fd00:77:ffff:ffff::1"],
+            "@nh,64,32 & 0xffffffff == 0xfd000077 ip6 saddr @vips_ip6",
+        ),
+        (["fd00:77::100", "fd00:78::100"], "@nh,64,32 & 0xfffffff0 == 0xfd000070 ip6 saddr @vips_ip6"),
+        (["2001:db8::1", "2001:db9::1"], "@nh,64,32 & 0xfffffffe == 0x20010db8 ip6 saddr @vips_ip6"),
+        (["fd00:77::100", "2001:db8::1"], "ip6 saddr @vips_ip6"),
+    ],
+)
+def test_what_is_compared_before_a_source_is_looked_up_among_the_vips(addresses: list[str], condition: str) -> None:
+    parsed = [ipaddress.ip_address(text) for text in addresses]
+    family = IPV4 if parsed[0].version == 4 else IPV6
+    assert family.source_is_vip(parsed) == condition
+    assert family.source_is_vip(reversed(parsed)) == condition
+    assert f"@nh,{HEADERS[family.version][1]},32" in condition or condition.startswith(family.saddr)
+
+
+@given(st.lists(st.ip_addresses(v=4), min_size=1, max_size=4) | st.lists(st.ip_addresses(v=6), min_size=1, max_size=4))
+def test_no_vip_is_missed_by_what_is_compared_and_no_bit_more_could_be(addresses: list[ipaddress.IPv4Address]) -> None:
+    """Up to the bits that are left for VIPs to come."""
+    version = addresses[0].version
+    family, most = (IPV4, 24) if version == 4 else (IPV6, 32)
+    found = re.match(r"@nh,\d+,32 & 0x(\w{8}) == 0x(\w{8}) ", family.source_is_vip(addresses))
+    mask, value = (int(text, 16) for text in found.groups()) if found else (0, 0)
+    first = [int.from_bytes(address.packed[:4], "big") for address in addresses]
+    assert {bits & mask for bits in first} == {value}
+    length = f"{mask:032b}".rstrip("0").count("1")
+    assert mask == (0xFFFFFFFF << (32 - length)) & 0xFFFFFFFF, "as a network's"
+    assert length == most or len({bits >> (31 - length) for bits in first}) > 1

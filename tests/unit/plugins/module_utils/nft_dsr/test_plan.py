@@ -9,19 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr import model
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.kernel import Kernel
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.naming import names_in_use, users
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.plan import Plan, make_plan
-from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.ruleset import (
-    ResolvedVip,
-    flow_modes,
-    render,
-    slot_tables_in_use,
-)
-from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.table import Table, boot_text
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.resolved import ResolvedVip
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.ruleset import flow_modes, render
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.table import Counter, Table, boot_text
 from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.hosts import (
     OWN,
     backends,
@@ -31,7 +28,10 @@ from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.host
     vip6,
 )
 from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.memory_nft import MemoryNft
-from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.strategies import resolved_vips
+from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.strategies import (
+    resolved_vips,
+    sharing_vips,
+)
 
 # Of client 10.77.0.10, from port 4000 to port 80
 FLOW = "172818442 . 4000 . 80"
@@ -41,7 +41,8 @@ pytestmark = pytest.mark.usefixtures("small_tables")
 
 def wanted_table(vips: Sequence[ResolvedVip], nft: MemoryNft) -> Table:
     have = Kernel(nft).read()
-    return render(vips, OWN, slot_tables_in_use(have), flow_modes([item.vip for item in vips], have.maps))
+    asked = [item.vip for item in vips]
+    return render(vips, OWN, names_in_use(asked, have), flow_modes(asked, have.maps))
 
 
 def plan_for(vips: Sequence[ResolvedVip], nft: MemoryNft, recreate: Sequence[str] = ()) -> Plan:
@@ -117,7 +118,7 @@ def _add_a_counter(_nft: MemoryNft, _number: int) -> str:
 
 
 def _flush_a_map(nft: MemoryNft, number: int) -> str:
-    name = _some(list(nft.table.maps), number)
+    name = _some([name for name, item in nft.table.maps.items() if item.elements], number)
     return f"flush {nft.table.maps[name].kind} netdev nft_dsr {name}"
 
 
@@ -136,7 +137,7 @@ def _replace_an_element(nft: MemoryNft, number: int) -> str:
 
 def _redeclare_a_map(nft: MemoryNft, number: int) -> str:
     """As an older version of this collection may have declared it."""
-    name = _some([name for name in nft.table.maps if name.startswith("backends_")], number)
+    name = _some([name for name in nft.table.maps if name.startswith(("backends_", "poolbackends_"))], number)
     flushed = "".join(f"flush chain netdev nft_dsr {user}\n" for user in nft.table.users_of_map(name))
     return f"{flushed}delete map netdev nft_dsr {name}\nadd map netdev nft_dsr {name} {{ type mark : ether_addr; }}"
 
@@ -163,7 +164,8 @@ HANDS: list[Callable[[MemoryNft, int], str]] = [
 # -- any table to any other
 
 
-@given(st.lists(resolved_vips(), min_size=2, max_size=3))
+@settings(max_examples=90)
+@given(st.lists(resolved_vips() | sharing_vips(), min_size=2, max_size=3))
 def test_each_plan_leads_to_exactly_the_wanted_table(steps: list[list[ResolvedVip]]) -> None:
     nft = MemoryNft()
     for vips in steps:
@@ -173,9 +175,10 @@ def test_each_plan_leads_to_exactly_the_wanted_table(steps: list[list[ResolvedVi
         assert plan_for(vips, nft) == Plan((), ()), "a second run finds nothing to do"
 
 
+@settings(max_examples=90)
 @given(
-    resolved_vips().filter(bool),
-    resolved_vips(),
+    (resolved_vips() | sharing_vips()).filter(bool),
+    resolved_vips() | sharing_vips(),
     st.lists(st.tuples(st.sampled_from(HANDS), st.integers(0, 10_000)), min_size=1, max_size=3),
 )
 def test_what_was_changed_by_hand_is_put_right(
@@ -206,18 +209,22 @@ EVERYTHING = [
     vip("hash", ports=["81", "8000-8100"], protocol="sctp"),
     vip("dns", protocol="udp", ports=["53"], backends=[*backends(21, state="drain"), *backends(22)]),
     vip("all", address="10.77.0.101", protocol="udp", ports=None),
-    vip("any", protocol="any", ports=None),
+    vip("any", address="10.77.0.102", protocol="any", ports=None),
     vip6("six", ports=["80", "90-99"], deny_sources=["fd01::/16"]),
     vip6("six-udp", address="fd00:77::101", protocol="udp", ports=None, scheduler="round_robin"),
     vip6("six-any", protocol="any", ports=None, persistence_timeout=60),
 ]
 OBJECTS = [
     "slots_all",
+    "poolhandout_all",
+    "poolbackends_all",
     "handout_web",
     "turns_web",
     "backends_web",
     "guard_ip",
     "guard_ip6",
+    "vips_ip",
+    "vips_ip6",
     "fit_web",
     "allow_web",
     "deny_web",
@@ -245,7 +252,8 @@ CHAINS = [
     "guard_all",
 ]
 CHAINS += ["vip_web"]
-CHAINS += ["syn_web", "fin_web", "fallback_web", "error_web", "vip_six", "error_six", "grace_dns", "vip_any"]
+CHAINS += ["syn_web", "fin_web", "fallback_web", "error_web", "vip_six", "error_six", "grace_dns"]
+CHAINS += ["pool_all", "poolerror_all", "pool_any"]
 
 
 def everything() -> MemoryNft:
@@ -277,8 +285,9 @@ def test_an_element_less_is_seen_in_each_map(name: str) -> None:
     before = contents(nft)
     item = nft.table.maps[name]
     if not item.elements:
-        assert name == "handout_web", "what is handed out is nothing while all are up"
-        nft.load(f"add element netdev nft_dsr {name} {{ 0 : 0x0a4d0015 }}")
+        slots = {"handout_web": "0x00000000", "poolhandout_all": "10.77.0.101 . 0x00000000"}
+        slot = slots[name]  # what is handed out is nothing while all are up
+        nft.load(f"add element netdev nft_dsr {name} {{ {slot} : 0x0a4d0015 }}")
     else:
         nft.load(f"delete element netdev nft_dsr {name} {{ {next(iter(item.elements))} }}")
     assert put_right(nft, before).reasons == (f"{item.kind} {name}: 1 of {max(1, len(item.elements))} elements differ",)
@@ -375,17 +384,33 @@ def test_each_kind_of_drift_is_seen_and_put_right(hand: Callable[[MemoryNft, int
 # -- only what differs
 
 
-@settings(max_examples=30)
-@given(resolved_vips().filter(bool), st.data())
+@settings(max_examples=60)
+@given((resolved_vips() | sharing_vips()).filter(bool), st.data())
 def test_what_is_nobodys_business_is_not_touched(vips: list[ResolvedVip], data: st.DataObject) -> None:
-    """A VIP that leaves takes along nothing that another one has for itself."""
-    nft = MemoryNft()
-    apply(vips, nft)
+    """A VIP that leaves takes along nothing that another one has: of what they share its own elements."""
     gone = data.draw(st.sampled_from(vips))
-    others = {item.vip.name for item in vips if item is not gone}
-    for command in apply([item for item in vips if item is not gone], nft).commands:
-        touched = command.partition("{")[0].split()[4:5]
-        assert not {name.partition("_")[2] for name in touched} & others or touched[0].startswith("slots_")
+    # Unless one on its address, which kept the two apart, can share with others now.
+    assume(not any(item.vip.address == gone.vip.address and item is not gone for item in vips))
+    nft = MemoryNft()
+    before = wanted_table(vips, nft)
+    apply(vips, nft)
+    uses = users(before)
+    left = [item for item in vips if item is not gone]
+    after = wanted_table(left, nft)
+    for command in apply(left, nft).commands:
+        words = command.partition("{")[0].split()
+        name = words[4] if len(words) > 4 else ""
+        others = uses.get(name, set()) - {gone.vip.name}
+        if not others or name.startswith(("stations_", "vips_")):
+            continue
+        assert gone.vip.name in uses[name], f"{command} is not its business"
+        if words[1] == "element":
+            keys = command.partition("{ ")[2].rpartition(" }")[0].split(", ")
+            assert words[0] == "delete" and all(key.startswith(f"{gone.vip.address} . ") for key in keys)
+        else:
+            # Which addresses are VIPs is asked of fewer now.
+            rules = [[rule for rule in table.chains[name].rules if "@vips_" not in rule] for table in (before, after)]
+            assert name.startswith("pool_") and rules[0] == rules[1]
 
 
 def test_a_member_less_edits_elements_and_no_rule() -> None:
@@ -402,13 +427,55 @@ def test_one_more_vip_adds_its_own_and_an_element() -> None:
     commands = apply(resolved(vip(), other), nft).commands
     assert all(command.startswith("add ") for command in commands)
     others = sorted(command for command in commands if "_other" not in command)
-    assert [command.partition(" { ")[0].split()[4] for command in others] == ["guard_ip", "stations_all"]
+    assert [command.partition(" { ")[0].split()[4] for command in others] == ["guard_ip", "stations_all", "vips_ip"]
     assert others[0].count(" . 10.77.0.101") == 3 and mac_of("10.77.0.24") in others[1]
+    assert others[2] == "add element netdev nft_dsr vips_ip { 10.77.0.101 }"
     assert [command for command in commands if "_eth0 " in command and " rule " not in command] == [
-        "add element netdev nft_dsr services_eth0 { 10.77.0.101 . tcp . 81 : goto vip_other }",
-        "add element netdev nft_dsr orphans_eth0 { 10.77.0.101 . tcp : goto vip_other }",
-        "add element netdev nft_dsr errors_eth0 { 10.77.0.101 . 6 . 81 : goto error_other }",
+        "add element netdev nft_dsr services_eth0 { 10.77.0.101 . tcp . 81 : goto pool_other }",
+        "add element netdev nft_dsr orphans_eth0 { 10.77.0.101 . tcp : goto pool_other }",
+        "add element netdev nft_dsr errors_eth0 { 10.77.0.101 . 6 . 81 : goto poolerror_other }",
     ]
+
+
+def test_one_more_vip_of_a_pool_adds_elements_and_nothing_else() -> None:
+    """However many VIPs there are: that is what makes a thousand of them load fast."""
+    nft = MemoryNft()
+    apply(resolved(vip("b")), nft)
+    other = vip("a", address="10.77.0.101", ports=["81"], backends=[*backends(21, 22), *backends(23, state="down")])
+    commands = apply(resolved(vip("b"), other), nft).commands
+    touched = [command.split()[:2] + command.split()[4:5] for command in commands]
+    assert touched == [
+        ["add", "element", name]
+        for name in (
+            "guard_ip",
+            "vips_ip",
+            "poolbackends_b",
+            "poolhandout_b",
+            "services_eth0",
+            "orphans_eth0",
+            "errors_eth0",
+        )
+    ]
+    backends_of, handout = commands[2:4]
+    assert backends_of.count("10.77.0.101 . 0x") == 2 and "10.77.0.100" not in backends_of + handout
+    assert commands[4].endswith("{ 10.77.0.101 . tcp . 81 : goto pool_b }")
+    gone = apply(resolved(vip("b")), nft).commands
+    assert [command.split()[:2] + command.split()[4:5] for command in gone] == [
+        ["delete", *words[1:]] for words in touched
+    ]
+
+
+def test_a_vip_far_from_the_others_of_its_pool_changes_one_rule() -> None:
+    """The one that says which sources may be VIPs."""
+    nft = MemoryNft()
+    apply(resolved(vip("a")), nft)
+    plan = apply(resolved(vip("a"), vip("b", address="10.79.0.100")), nft)
+    rules = [command for command in plan.commands if command.split()[1] != "element"]
+    assert rules[0] == "flush chain netdev nft_dsr pool_a" and all(
+        command.startswith("add rule netdev nft_dsr pool_a ") for command in rules[1:]
+    )
+    assert "chain pool_a: rules differ" in plan.reasons and not any("poolerror" in reason for reason in plan.reasons)
+    assert "@nh,96,32 & 0xfffc0000 == 0x0a4c0000 ip saddr @vips_ip counter drop" in nft.table.chains["pool_a"].rules
 
 
 def test_a_dispatch_map_is_emptied_before_it_goes_and_its_chains_after_it() -> None:
@@ -417,7 +484,7 @@ def test_a_dispatch_map_is_emptied_before_it_goes_and_its_chains_after_it() -> N
     apply(resolved(vip(), vip("other", ports=["90-99"])), nft)
     commands = apply(resolved(vip()), nft).commands
     steps = ["flush map netdev nft_dsr ranges_eth0", "delete map netdev nft_dsr ranges_eth0"]
-    steps.append("delete chain netdev nft_dsr vip_other")
+    steps.append("delete chain netdev nft_dsr pool_other")
     assert [command for command in commands if command in steps] == steps
 
 
@@ -590,12 +657,45 @@ def test_long_lists_are_cut_into_commands(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_backend_with_another_mac_goes_on_counting() -> None:
     nft = MemoryNft()
     apply(resolved(vip()), nft)
-    counted = nft.table.maps["backends_web"].elements["0x0a4d0015"]
+    counted = nft.table.maps["poolbackends_web"].elements["10.77.0.100 . 0x0a4d0015"]
     counted.packets, counted.bytes = 7, 700
     other = [{"address": "10.77.0.21", "mac": "02:00:00:00:00:99"}, *backends(22, 23)]
     apply(resolved(vip(backends=other)), nft)
-    now = nft.table.maps["backends_web"].elements["0x0a4d0015"]
+    now = nft.table.maps["poolbackends_web"].elements["10.77.0.100 . 0x0a4d0015"]
     assert (now.value, now.packets, now.bytes) == ("0x02000000009902d500000002", 7, 700)
+
+
+def test_what_is_carried_is_what_elements_count_from() -> None:
+    """As those of a VIP that leaves its pool's map; also where another VIP's element is that it takes over."""
+    nft = MemoryNft()
+    apply(resolved(vip("a"), vip("b", address="10.77.0.101")), nft)
+    mine = nft.table.maps["poolbackends_a"].elements["10.77.0.100 . 0x0a4d0015"]
+    mine.packets, mine.bytes = 7, 700
+    more = [*backends(21, mac="02:00:00:00:00:99"), *backends(22, 23), *backends(24, backup=True)]
+    table = wanted_table(
+        resolved(vip("a", backends=more), vip("b", address="10.77.0.101", persistence_timeout=60)), nft
+    )
+    carried = {
+        "backends_b": {"0x0a4d0015": Counter(3, 300), "0x0a4d0016": Counter(0, 0), "0x0a4d0099": Counter(9, 900)},
+        "poolbackends_a": {"10.77.0.100 . 0x0a4d0015": Counter(1, 100), "10.77.0.100 . 0x0a4d0018": Counter(2, 200)},
+        "backends_gone": {"0x0a4d0015": Counter(4, 400)},
+    }
+    kernel = Kernel(nft)
+    plan = make_plan(table, kernel.compile(table), kernel.read(), carried=carried)
+    kernel.apply(plan.text)
+    counters = kernel.read().counters
+    assert counters["backends_b"] == {
+        "0x0a4d0015": Counter(3, 300),
+        "0x0a4d0016": Counter(),
+        "0x0a4d0017": Counter(),
+    }
+    assert counters["poolbackends_a"] == {
+        "10.77.0.100 . 0x0a4d0015": Counter(1, 100),
+        "10.77.0.100 . 0x0a4d0016": Counter(),
+        "10.77.0.100 . 0x0a4d0017": Counter(),
+        "10.77.0.100 . 0x0a4d0018": Counter(2, 200),
+    }
+    assert plan.text.count(" counter packets ") == 3
 
 
 def test_tracked_flows_survive_what_does_not_concern_them() -> None:
@@ -628,14 +728,15 @@ def test_a_chain_that_lost_its_nic_is_hooked_again() -> None:
 
 
 WITHOUT_HANDOUT = (
-    "flush chain netdev nft_dsr vip_web\nflush chain netdev nft_dsr error_web\ndelete map netdev nft_dsr handout_web"
+    "flush chain netdev nft_dsr pool_web\nflush chain netdev nft_dsr poolerror_web\n"
+    "delete map netdev nft_dsr poolhandout_web"
 )
 
 
 @pytest.mark.parametrize(
     ("hand", "reasons"),
     [
-        ("flush chain netdev nft_dsr vip_web", ("chain vip_web: rules differ",)),
+        ("flush chain netdev nft_dsr pool_web", ("chain pool_web: rules differ",)),
         ("add chain netdev nft_dsr mine", ("chain mine: not wanted",)),
         ("add counter netdev nft_dsr mine", ("counter mine: not wanted",)),
         ("add set netdev nft_dsr mine { type ipv4_addr; }", ("set mine: not wanted",)),
@@ -646,18 +747,22 @@ WITHOUT_HANDOUT = (
         ),
         (
             WITHOUT_HANDOUT,
-            ("chain error_web: rules differ", "chain vip_web: rules differ", "map handout_web: missing"),
+            ("chain poolerror_web: rules differ", "chain pool_web: rules differ", "map poolhandout_web: missing"),
         ),
         (
             f"{WITHOUT_HANDOUT}\n"
-            "add map netdev nft_dsr handout_web { typeof numgen inc mod 256 : meta mark; size 256; }",
-            ("chain error_web: rules differ", "chain vip_web: rules differ", "map handout_web: declared differently"),
+            "add map netdev nft_dsr poolhandout_web { typeof numgen inc mod 256 : meta mark; size 256; }",
+            (
+                "chain poolerror_web: rules differ",
+                "chain pool_web: rules differ",
+                "map poolhandout_web: declared differently",
+            ),
         ),
         (
             "flush map netdev nft_dsr services_eth0\nflush map netdev nft_dsr orphans_eth0\n"
-            "delete chain netdev nft_dsr vip_web",
+            "delete chain netdev nft_dsr pool_web",
             (
-                "chain vip_web: missing",
+                "chain pool_web: missing",
                 "map services_eth0: 1 of 1 elements differ",
                 "map orphans_eth0: 1 of 1 elements differ",
             ),

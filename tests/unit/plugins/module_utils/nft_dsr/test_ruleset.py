@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from ansible_collections.dsr.layer2.plugins.module_utils.common.errors import ConfigError
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr import model, packet_fields, schedule
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.kernel import Kernel
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.naming import names_in_use
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.resolved import (
     DRAINING,
     PLAIN,
@@ -34,13 +35,8 @@ from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.resolved import
     TRACKED,
     ResolvedVip,
 )
-from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.ruleset import (
-    VIP_OBJECTS,
-    flow_modes,
-    render,
-    slot_tables_in_use,
-)
-from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.table import Table, boot_text, table_text
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.ruleset import flow_modes, render
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.table import Names, Table, boot_text, mark, table_text
 from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.hosts import (
     OWN,
     backends,
@@ -54,6 +50,10 @@ from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.stra
 
 GOLDEN = Path(__file__).resolve().with_name("golden")
 _LONG = 16  # elements; longer lists are numbers that nobody reads
+# What stands before the first '_' in the names of objects that are one VIP's own, and of those that several may share
+OF_ONE = frozenset(("vip", "syn", "fin", "fallback", "grace", "error", "fit", "allow", "deny", "newflows", "flows"))
+OF_ONE |= {"closing", "clients", "switch", "backends", "handout"}
+OF_SOME = frozenset(("pool", "poolerror", "poolbackends", "poolhandout", "slots", "turns"))
 
 
 def resolved(options: Mapping[str, Any], without_mac: Sequence[str] = ()) -> ResolvedVip:
@@ -67,8 +67,8 @@ def resolved(options: Mapping[str, Any], without_mac: Sequence[str] = ()) -> Res
     return ResolvedVip(parsed, parsed.interface or backend_interface, backend_interface, macs)
 
 
-def rendered(*vips: Mapping[str, Any], slot_tables: Optional[Mapping[str, str]] = None) -> Table:
-    return render([resolved(options) for options in vips], OWN, slot_tables)
+def rendered(*vips: Mapping[str, Any], in_use: Optional[Mapping[str, Names]] = None) -> Table:
+    return render([resolved(options) for options in vips], OWN, in_use)
 
 
 # -- golden rulesets
@@ -78,7 +78,7 @@ CONFIGURATIONS: dict[str, tuple[list[ResolvedVip], Sequence[str]]] = {
     "source_hash": ([resolved(vip(ports=["80", "443"]))], ()),
     "every_scheduler": (
         [
-            # Equal pools share a slot table, whatever the scheduler.
+            # Equal pools share a slot table, whatever the scheduler; hash VIPs the backends, if not on one address.
             resolved(vip("a", scheduler="source_hash")),
             resolved(vip("b", scheduler="connection_hash", address="10.77.0.101", ports=["80", "8000-8100"])),
             resolved(vip("c", scheduler="round_robin", address="10.77.0.102")),
@@ -91,6 +91,19 @@ CONFIGURATIONS: dict[str, tuple[list[ResolvedVip], Sequence[str]]] = {
                     backends=[*backends(21, weight=3), *backends(22)],
                 )
             ),
+        ],
+        (),
+    ),
+    "one_pool": (
+        [
+            # Of two on one address the second cannot have the first one's maps.
+            resolved(vip("a")),
+            resolved(vip("b", ports=["443"])),
+            resolved(vip("c", address="10.77.1.100", backends=[*backends(21, state="down"), *backends(22, 23)])),
+            resolved(vip("d", address="10.77.1.101", on_empty="local")),
+            resolved(vip("e", address="10.77.1.102", persistence_timeout=60)),
+            resolved(vip6("six")),
+            resolved(vip6("six-far", address="2001:db8::1")),
         ],
         (),
     ),
@@ -273,9 +286,16 @@ def test_every_golden_file_has_its_configuration() -> None:
 
 
 def owner_of(name: str) -> tuple[str, str]:
-    """Of an object's name: what it is, and whose. Rules of NICs are nobody's."""
+    """Of an object's name: what it is, and whose alone. Rules of NICs are nobody's, nor is what VIPs share."""
     kind, _underscore, owner = name.partition("_")
-    return kind, owner if kind in VIP_OBJECTS else ""
+    return kind, owner if kind in OF_ONE else ""
+
+
+def elements_of(table: Table, name: str, address: Any) -> dict[str, str]:
+    """What a VIP's own map has, or one of its pool for the VIP's address, by what else is in the key."""
+    whose = f"{address} . " if name.startswith("pool") else ""
+    elements = table.maps[name].elements or {}
+    return {key[len(whose) :]: value for key, value in elements.items() if key.startswith(whose)}
 
 
 def uses(rule: str) -> list[str]:
@@ -284,10 +304,11 @@ def uses(rule: str) -> list[str]:
 
 
 def chains_of(table: Table, name: str) -> Iterator[tuple[str, Sequence[str]]]:
-    """The chains of a VIP: what each is, and its rules."""
+    """The chains of a VIP, its own and those that it shares: what each is, and its rules."""
+    shared = (table.names[name].chain, table.names[name].error)
     for chain in table.chains.values():
         kind, owner = owner_of(chain.name)
-        if owner == name:
+        if owner == name or chain.name in shared:
             yield kind, chain.rules
 
 
@@ -313,8 +334,11 @@ def test_it_loads_and_is_what_it_is_said_to_be(vips: list[ResolvedVip]) -> None:
         assert (declared.counter, declared.timeout) == (item.spec.counter, item.spec.timeout)
         assert ("dynamic" in declared.flags) is (item.elements is None and not item.initial)
         kind, owner = owner_of(name)
-        # The turns of nobody are looked up by nobody.
-        assert nft.table.users_of_map(name) or item.elements == {} or (kind == "newflows" and owner in idle), (
+        # Who the VIPs are is asked where VIPs share their rules; others name their own.
+        unasked = name in {item.family.vips for item in vips} and not any(
+            table.names[item.vip.name].pooled for item in vips if item.family.vips == name
+        )
+        assert nft.table.users_of_map(name) or unasked or (kind in ("newflows", "fit") and owner in idle), (
             f"{name} is used by no rule"
         )
     for name, chain in nft.table.chains.items():
@@ -353,25 +377,52 @@ def test_packets_go_to_nobody_who_is_not_to_have_them(vips: list[ResolvedVip]) -
     table = render(vips, OWN)
     for item in vips:
         name = item.vip.name
+        names = table.names[name]
         usable, takers, pool = (
-            {f"0x{item.mark(backend):08x}" for backend in group}
+            {mark(item.mark(backend)) for backend in group}
             for group in (
                 [backend for backend in item.vip.backends if item.usable(backend)],
                 item.takers,
                 [backend for backend in item.vip.backends if not backend.backup],
             )
         )
-        assert set(table.maps[f"backends_{name}"].elements or {}) == usable
-        assert set((table.maps[f"handout_{name}"].elements or {}).values()) <= takers
+        assert set(elements_of(table, names.backends, item.vip.address)) == usable
+        assert set(elements_of(table, names.handout, item.vip.address).values()) <= takers
         owned = set((table.maps[slot_tables_of(table)[name]].elements or {}).values())
         assert owned == pool
         guarded = {*item.macs.values(), OWN[item.interface], OWN[item.backend_interface], "00:00:00:00:00:00"}
         guard = table.maps[item.family.guard].elements or {}
         assert {f"{mac} . {item.vip.address}" for mac in guarded} <= set(guard)
         if not item.vip.hashed:
-            assert set((table.maps[f"turns_{name}"].elements or {}).values()) == takers
+            turns = table.maps[names.turns].elements or {} if names.turns else {}
+            assert set(turns.values()) == takers
         if item.vip.persistence_timeout:
             assert set(table.maps[f"fit_{name}"].elements or {}) == takers
+
+
+@given(resolved_vips())
+def test_a_shared_map_has_what_its_vips_have_and_no_more(vips: list[ResolvedVip]) -> None:
+    """An element that nobody put there would send a VIP's packets to one who is not its backend."""
+    table = render(vips, OWN)
+    for kind in ("backends", "handout"):
+        users: dict[str, list[ResolvedVip]] = {}
+        for item in vips:
+            users.setdefault(getattr(table.names[item.vip.name], kind), []).append(item)
+        assert set(users) == {name for name in table.maps if name.startswith((f"{kind}_", f"pool{kind}_"))}
+        for name, group in users.items():
+            alone = [render([item], OWN) for item in group]
+            elements = [
+                one.maps[getattr(one.names[item.vip.name], kind)].elements or {} for one, item in zip(alone, group)
+            ]
+            assert sum(len(mine) for mine in elements) == len(table.maps[name].elements or {})
+            assert {key: value for mine in elements for key, value in mine.items()} == table.maps[name].elements
+
+
+@given(resolved_vips())
+def test_the_vips_are_all_of_them(vips: list[ResolvedVip]) -> None:
+    table = render(vips, OWN)
+    found = {key for name, item in table.maps.items() if name.startswith("vips_") for key in item.elements or {}}
+    assert found == {str(item.vip.address) for item in vips}
 
 
 @given(resolved_vips())
@@ -405,8 +456,15 @@ def test_no_hash_without_a_seed_and_none_beyond_its_table(vips: list[ResolvedVip
     for chain in table.chains.values():
         for rule in chain.rules:
             assert rule.count("jhash") == rule.count(f"seed {packet_fields.SEED:#x}")
-            for size, name in re.findall(r"mod (\d+)(?: seed \w+)? map @((?:slots|handout|turns)_\S+)", rule):
-                assert int(size) == table.maps[name].spec.size
+            indexed = re.findall(r"mod (\d+)(?: seed \w+)? map @((?:slots|turns)_\S+)", rule)
+            for size, name in indexed:
+                assert int(size) == table.maps[name].spec.size == len(table.maps[name].elements or {})
+            # A slot that is handed out is looked up as a mark; it is the same hash.
+            again = r"meta mark set (?:ip6? daddr \. )?meta mark"
+            handed = re.findall(rf"mod (\d+) seed \w+ {again} map @((?:pool)?handout_\S+)", rule)
+            for size, name in handed:
+                assert all(int(key.split(" . ")[-1], 16) < int(size) for key in table.maps[name].elements or {})
+            assert len(indexed) + len(handed) == len(re.findall("map @(?:slots|turns|handout|poolhandout)_", rule))
 
 
 @given(resolved_vips())
@@ -442,25 +500,37 @@ def normal(name: str, table: Table) -> Any:
     return item if item is not None else table.chains.get(name)
 
 
+def but_for_sources(rules: Sequence[str]) -> list[str]:
+    """Rules without the one that says which addresses are VIPs: it follows who shares the rules."""
+    return [rule for rule in rules if "@vips_" not in rule]
+
+
 @given(resolved_vips(), st.data())
-def test_a_vip_more_changes_nothing_that_others_have_for_themselves(
-    vips: list[ResolvedVip], data: st.DataObject
-) -> None:
+def test_a_vip_more_changes_nothing_that_others_have(vips: list[ResolvedVip], data: st.DataObject) -> None:
+    """What it shares with others is as it was for these."""
     assume(vips)
     new = data.draw(st.sampled_from(vips))
+    others = [item for item in vips if item is not new]
     nft = MemoryNft()
-    before = render([item for item in vips if item is not new], OWN)
+    before = render(others, OWN)
     nft.load(boot_text(before))
-    after = render(vips, OWN, slot_tables_in_use(Kernel(nft).read()))
+    after = render(vips, OWN, names_in_use([item.vip for item in vips], Kernel(nft).read()))
+    assert {item.vip.name: after.names[item.vip.name] for item in others} == before.names
     for name in (*before.maps, *before.chains):
-        if owner_of(name)[1]:
+        if owner_of(name)[1] or name.startswith(("slots_", "turns_")):
             assert normal(name, before) == normal(name, after), f"{name} is another VIP's"
+        elif name.startswith(("pool_", "poolerror_")):
+            assert but_for_sources(before.chains[name].rules) == but_for_sources(after.chains[name].rules)
+            if after.names[new.vip.name].chain != name:
+                assert before.chains[name] == after.chains[name]
         elif name in before.maps and not name.startswith("orphans"):
-            # Of a NIC's maps it has elements, and takes none away (a fragment may be an orphan of one VIP only).
+            # Of a NIC's maps and shared ones it has elements, and takes none away (a fragment may be an orphan of
+            # one VIP only).
             assert before.maps[name].spec == after.maps[name].spec
             assert (before.maps[name].elements or {}).items() <= (after.maps[name].elements or {}).items()
     mine = {name for name in (*after.maps, *after.chains) if owner_of(name)[1] == new.vip.name}
-    assert mine & {*before.maps, *before.chains} <= {f"slots_{new.vip.name}"}
+    mine |= {f"{kind}_{new.vip.name}" for kind in OF_SOME}
+    assert not mine & {*before.maps, *before.chains}
 
 
 @given(resolved_vips(), st.data())
@@ -525,20 +595,19 @@ def test_equal_pools_share_a_slot_table_and_others_do_not() -> None:
     other = [*backends(21, weight=2), *backends(22, 23)]
     table = rendered(vip("b"), vip("a", ports=["81"], backends=same), vip("c", ports=["82"], backends=other))
     assert [name for name in table.maps if name.startswith("slots_")] == ["slots_a", "slots_c"]
-    assert any("@slots_a" in rule for rule in table.chains["vip_b"].rules)
+    assert any("@slots_a" in rule for rule in table.chains[table.names["b"].chain].rules)
 
 
 OTHER_POOL = backends(24)
 
 
 def slot_tables_of(table: Table) -> dict[str, str]:
-    """Which slot table the rules of each VIP look up."""
+    """Which slot table the rules of each VIP look up: all of them the same."""
     found = {}
-    for name, chain in table.chains.items():
-        kind, _underscore, owner = name.partition("_")
-        tables = set(re.findall(r"@(slots_\S+)", " ".join(chain.rules)))
-        if kind in ("vip", "fallback") and tables:
-            (found[owner],) = tables
+    for name in table.names:
+        (found[name],) = {
+            slots for _kind, rules in chains_of(table, name) for slots in re.findall(r"@(slots_\S+)", " ".join(rules))
+        }
     return found
 
 
@@ -568,7 +637,7 @@ def slot_tables_of(table: Table) -> dict[str, str]:
 def test_a_slot_table_keeps_its_name_while_it_is_in_use(
     vips: list[dict[str, Any]], in_use: dict[str, str], names: dict[str, str]
 ) -> None:
-    table = rendered(*vips, slot_tables=in_use)
+    table = rendered(*vips, in_use={owner: Names(slots=name) for owner, name in in_use.items()})
     assert {name for name in table.maps if name.startswith("slots_")} == set(names.values())
     assert slot_tables_of(table) == names
 
@@ -577,12 +646,13 @@ def test_a_slot_table_keeps_its_name_while_it_is_in_use(
 def test_a_slot_table_serves_equal_pools_and_no_others(before: list[ResolvedVip], after: list[ResolvedVip]) -> None:
     nft = MemoryNft()
     nft.load(boot_text(render(before, OWN)))
-    in_use = slot_tables_in_use(Kernel(nft).read())
-    assert in_use == slot_tables_of(render(before, OWN))
-    table = render(after, OWN, in_use)
+    have = Kernel(nft).read()
+    in_use = names_in_use([item.vip for item in before], have)
+    assert {name: names.slots for name, names in in_use.items()} == slot_tables_of(render(before, OWN))
+    table = render(after, OWN, names_in_use([item.vip for item in after], have))
     used = slot_tables_of(table)
     for item in after:
-        wanted = {str(slot): f"0x{owner:08x}" for slot, owner in enumerate(schedule.hash_table(item.weights()))}
+        wanted = {str(slot): mark(owner) for slot, owner in enumerate(schedule.hash_table(item.weights()))}
         assert table.maps[used[item.vip.name]].elements == wanted
     assert len(set(used.values())) == len({tuple(sorted(item.weights().items())) for item in after})
 
@@ -593,7 +663,7 @@ def test_a_drained_backend_keeps_its_slots_in_the_table_of_owners() -> None:
     before, after = rendered(vip()), rendered(vip(backends=drained))
     assert before.maps["slots_web"] == after.maps["slots_web"]
     owned = {slot for slot, owner in (before.maps["slots_web"].elements or {}).items() if owner == "0x0a4d0015"}
-    assert set(after.maps["handout_web"].elements or {}) == owned
+    assert set(after.maps["handout_web"].elements or {}) == {mark(int(slot)) for slot in owned}
 
 
 def test_a_hash_vip_looks_its_new_flows_up_in_the_handout_first() -> None:
@@ -629,10 +699,12 @@ def test_what_is_hashed(version: int, scheduler: str, protocol: str, with_port: 
     table = rendered(write(scheduler=scheduler, protocol=protocol, ports=None))
     own, quoted = ADDRESS[version]
     for chain, hashed in {
-        ("fallback_web" if "fallback_web" in table.chains else "vip_web"): f"{own} . th sport" if with_port else own,
-        "error_web": f"{quoted} . {QUOTED_PORT[version]}" if with_port else quoted,
+        ("fallback_web" if "fallback_web" in table.chains else "pool_web"): f"{own} . th sport" if with_port else own,
+        table.names["web"].error: f"{quoted} . {QUOTED_PORT[version]}" if with_port else quoted,
     }.items():
-        found = re.findall(r"jhash (.*?) mod \d+ seed \w+ map @(slots|handout)_", "\n".join(table.chains[chain].rules))
+        again = r"(?:meta mark set (?:ip6? daddr \. )?meta mark )?"
+        looked_up = rf"jhash (.*?) mod \d+ seed \w+ {again}map @(?:pool)?(slots|handout)_"
+        found = re.findall(looked_up, "\n".join(table.chains[chain].rules))
         assert found == [(hashed, "slots"), (hashed, "handout")]
 
 
@@ -640,7 +712,7 @@ def test_a_hash_counts_to_the_size_of_its_table() -> None:
     many = [{"address": f"10.77.0.{octet}"} for octet in range(21, 30)]
     table = rendered(vip(backends=many, scheduler="round_robin"))
     slots, turns = schedule.hash_slots(9), schedule.turn_slots(9)
-    assert table.maps["slots_web"].spec.size == table.maps["handout_web"].spec.size == slots
+    assert table.maps["slots_web"].spec.size == slots
     assert len(table.maps["slots_web"].elements or {}) == slots
     assert len(table.maps["turns_web"].elements or {}) == turns
     assert f"mod {slots} " in table.chains["fallback_web"].rules[-2]
@@ -708,7 +780,8 @@ def test_a_client_that_stays_is_known_before_anybody_is_chosen() -> None:
         opening = [rule for rule in table.chains["syn_web"].rules if not rule.endswith("counter drop")]
         assert "map @flows_web" in opening[0], "a SYN sent again stays with its backend"
         assert re.match(
-            r"meta mark set ip saddr map @clients_web meta mark @fit_web \S.* set meta mark map @backends_web ",
+            r"meta mark set ip saddr map @clients_web meta mark @fit_web "
+            r"@ll,0,96 set meta mark map @backends_web ",
             opening[1],
         )
         for rule in opening[1:-1]:
@@ -746,7 +819,7 @@ def test_who_may_come_is_asked_before_anybody_is_chosen(
     scheduler: str, options: dict[str, Any], allowed: Optional[set[str]], denied: Optional[set[str]]
 ) -> None:
     table = rendered(vip(scheduler=scheduler, **options))
-    rules = table.chains["vip_web"].rules
+    rules = table.chains[table.names["web"].chain].rules
     wanted = [
         *(["ip saddr @deny_web counter drop"] if denied else []),  # it wins over what is allowed
         *(["ip saddr != @allow_web counter drop"] if allowed else []),
@@ -817,8 +890,8 @@ def test_what_becomes_of_a_packet_when_nobody_is_left(
     options: dict[str, Any], tracking: dict[str, Any], state: str, packet: str, error: str
 ) -> None:
     table = rendered(vip(**options, **tracking, backends=backends(21, 22, state=state)))
-    assert table.chains["error_web"].rules[-1] == error
-    assert table.chains["fallback_web" if tracking else "vip_web"].rules[-1] == packet
+    assert table.chains[table.names["web"].error].rules[-1] == error
+    assert table.chains["fallback_web" if tracking else "pool_web"].rules[-1] == packet
     if tracking and state == "down":
         opening = "syn_web" if "syn_web" in table.chains else "vip_web"
         assert table.chains[opening].rules[-1] == packet, "a new flow, for which nobody is left either"
@@ -843,7 +916,7 @@ def test_a_backup_moves_nothing_while_it_waits(scheduler: str) -> None:
     without = rendered(vip(scheduler=scheduler, backends=backends(21, 22)))
     waiting = rendered(vip(scheduler=scheduler, **backed_up()))
     moved = [name for name, item in without.maps.items() if item != waiting.maps[name]]
-    assert sorted(moved) == ["backends_web", "guard_ip", "stations_all"], (
+    assert sorted(moved) == sorted([without.names["web"].backends, "guard_ip", "stations_all"]), (
         "it is known, and its own frames are guarded against"
     )
     assert waiting.chains == without.chains
@@ -864,10 +937,13 @@ def test_a_backup_moves_nothing_while_it_waits(scheduler: str) -> None:
 def test_backups_serve_while_no_other_is_available(states: dict[str, Any], takers: set[int]) -> None:
     marks = {f"0x0a4d00{number:02x}" for number in takers}
     hashed, turns = (rendered(vip(scheduler=s, **backed_up(**states))) for s in ("source_hash", "round_robin"))
-    assert set((turns.maps["turns_web"].elements or {}).values()) == marks
+    if marks:
+        assert set((turns.maps["turns_web"].elements or {}).values()) == marks
+    else:
+        assert "turns_web" not in turns.maps, "where nobody takes new flows there are no turns"
     slots = hashed.maps["slots_web"].elements or {}
-    handout = hashed.maps["handout_web"].elements or {}
-    owner_first = {slot: handout.get(slot, owner) for slot, owner in slots.items()}
+    handout = elements_of(hashed, hashed.names["web"].handout, "10.77.0.100")
+    owner_first = {slot: handout.get(mark(int(slot)), owner) for slot, owner in slots.items()}
     assert set(owner_first.values()) == marks if marks else handout == {}
     assert hashed.maps["slots_web"] == rendered(vip(backends=backends(21, 22))).maps["slots_web"]
 
@@ -883,9 +959,9 @@ def test_a_draining_primary_keeps_its_flows_while_a_backup_takes_new_ones() -> N
 @pytest.mark.parametrize(
     ("vips", "orphans"),
     [
-        ([vip()], {"10.77.0.100 . tcp": "goto vip_web"}),
-        ([vip(protocol="udp", ports=["53", "1-5"])], {"10.77.0.100 . udp": "goto vip_web"}),
-        ([vip(ports=None)], {"10.77.0.100 . tcp": "goto vip_web"}),
+        ([vip()], {"10.77.0.100 . tcp": "goto pool_web"}),
+        ([vip(protocol="udp", ports=["53", "1-5"])], {"10.77.0.100 . udp": "goto pool_web"}),
+        ([vip(ports=None)], {"10.77.0.100 . tcp": "goto pool_web"}),
         # The port would have to be known: of a connection's hash, of an entry, and where two VIPs share the address.
         ([vip(scheduler="connection_hash")], {}),
         ([vip(scheduler="round_robin")], {}),
@@ -895,7 +971,7 @@ def test_a_draining_primary_keeps_its_flows_while_a_backup_takes_new_ones() -> N
         ([vip(), vip("other", ports=["81"])], {}),
         (
             [vip(), vip("other", protocol="udp")],
-            {"10.77.0.100 . tcp": "goto vip_web", "10.77.0.100 . udp": "goto vip_other"},
+            {"10.77.0.100 . tcp": "goto pool_web", "10.77.0.100 . udp": "goto pool_other"},
         ),
         # It gets them by its own map.
         ([vip(protocol="any", ports=None)], {}),
@@ -951,21 +1027,21 @@ def test_ports_ranges_and_all_ports_are_dispatched_apart() -> None:
     )
     elements = {name: dict(item.elements or {}) for name, item in table.maps.items() if name.endswith(("eth0", "eth1"))}
     assert elements == {
-        "services_eth0": {"10.77.0.100 . tcp . 80": "goto vip_a"},
-        "ranges_eth0": {"10.77.0.100 . tcp . 8000-8100": "goto vip_a"},
-        "allports_eth0": {"10.77.0.100 . udp": "goto vip_b"},
-        "any_eth0": {"10.77.0.100": "goto vip_d"},
-        "orphans_eth0": {"10.77.0.100 . tcp": "goto vip_a", "10.77.0.100 . udp": "goto vip_b"},
+        "services_eth0": {"10.77.0.100 . tcp . 80": "goto pool_a"},
+        "ranges_eth0": {"10.77.0.100 . tcp . 8000-8100": "goto pool_a"},
+        "allports_eth0": {"10.77.0.100 . udp": "goto pool_b"},
+        "any_eth0": {"10.77.0.100": "goto pool_d"},
+        "orphans_eth0": {"10.77.0.100 . tcp": "goto pool_a", "10.77.0.100 . udp": "goto pool_b"},
         "orphans6_eth0": {},
-        "errors_eth0": {"10.77.0.100 . 6 . 80": "goto error_a"},
-        "errorranges_eth0": {"10.77.0.100 . 6 . 8000-8100": "goto error_a"},
-        "errorall_eth0": {"10.77.0.100 . 17": "goto error_b"},
-        "errorany_eth0": {"10.77.0.100": "goto error_d"},
-        "services6_eth0": {"fd00:77::100 . sctp . 9": "goto vip_e"},
-        "errors6_eth0": {"fd00:77::100 . 132 . 9": "goto error_e"},
-        "services_eth1": {"10.77.0.100 . tcp . 81": "goto vip_c"},
-        "orphans_eth1": {"10.77.0.100 . tcp": "goto vip_c"},
-        "errors_eth1": {"10.77.0.100 . 6 . 81": "goto error_c"},
+        "errors_eth0": {"10.77.0.100 . 6 . 80": "goto poolerror_a"},
+        "errorranges_eth0": {"10.77.0.100 . 6 . 8000-8100": "goto poolerror_a"},
+        "errorall_eth0": {"10.77.0.100 . 17": "goto poolerror_b"},
+        "errorany_eth0": {"10.77.0.100": "goto poolerror_d"},
+        "services6_eth0": {"fd00:77::100 . sctp . 9": "goto pool_e"},
+        "errors6_eth0": {"fd00:77::100 . 132 . 9": "goto poolerror_e"},
+        "services_eth1": {"10.77.0.100 . tcp . 81": "goto pool_c"},
+        "orphans_eth1": {"10.77.0.100 . tcp": "goto pool_c"},
+        "errors_eth1": {"10.77.0.100 . 6 . 81": "goto poolerror_c"},
         "fragments_eth0": {},  # c goes out of it too
         "fragments6_eth0": {},
     }
@@ -1000,11 +1076,23 @@ def test_frames_from_a_backend_to_its_vip_are_dropped_before_anything_else(vips:
     guards = table.chains["guard_all"].rules if vips else ()
     for item in vips:
         ip, guard = {4: ("ip", "guard_ip"), 6: ("ip6", "guard_ip6")}[item.vip.address.version]
-        for kind in ("vip", "error"):
-            assert table.chains[f"{kind}_{item.vip.name}"].rules[0] == "ether saddr @stations_all jump guard_all"
+        names = table.names[item.vip.name]
+        for name in (names.chain, names.error):
+            assert table.chains[name].rules[0] == "ether saddr @stations_all jump guard_all"
         assert f"ether saddr . {ip} daddr @{guard} counter drop" in guards
         # The first question is there to spare the second one for clients, and must not miss anybody.
         assert {key.partition(" . ")[0] for key in table.maps[guard].elements or {}} <= stations
+
+
+VIP_AS_SOURCE = "the VIP itself"
+# As rules say it that VIPs share, and as a VIP's own rules do
+SOURCES_OF_VIPS = {
+    vip: ("@nh,96,32 & 0xffffff00 == 0x0a4d0000 ip saddr @vips_ip", "@nh,96,32 0x0a4d0064"),
+    vip6: (
+        "@nh,64,32 & 0xffffffff == 0xfd000077 ip6 saddr @vips_ip6",
+        "@nh,64,128 0xfd000077000000000000000000000100",
+    ),
+}
 
 
 @pytest.mark.parametrize(
@@ -1014,7 +1102,7 @@ def test_frames_from_a_backend_to_its_vip_are_dropped_before_anything_else(vips:
             vip,
             [
                 "@ll,48,32 & 0x01000000 != 0",  # a group's MAC
-                "@nh,96,32 0x0a4d0064",  # the VIP itself
+                VIP_AS_SOURCE,
                 "@nh,96,32 & 0xe0000000 == 0xe0000000",  # 224/3
                 "@nh,96,32 & 0xff000000 == 0",
                 "@nh,96,32 & 0xff000000 == 0x7f000000",
@@ -1024,7 +1112,7 @@ def test_frames_from_a_backend_to_its_vip_are_dropped_before_anything_else(vips:
             vip6,
             [
                 "@ll,48,32 & 0x01000000 != 0",
-                "@nh,64,128 0xfd000077000000000000000000000100",
+                VIP_AS_SOURCE,
                 "@nh,64,32 & 0xffff0000 == 0",  # ::/16: unspecified, loopback, mapped
                 "@nh,64,32 & 0xff000000 == 0xff000000",  # ff00::/8
             ],
@@ -1035,10 +1123,17 @@ def test_frames_from_a_backend_to_its_vip_are_dropped_before_anything_else(vips:
 def test_sources_that_no_client_has_are_dropped(scheduler: str, write: Any, conditions: list[str]) -> None:
     """Before anybody is chosen for them: of a flow that is known, they were asked when it began."""
     chains = rendered(write(scheduler=scheduler)).chains
-    wanted = [f"{condition} counter drop" for condition in conditions]
+    shared, own = (
+        [f"{text if condition == VIP_AS_SOURCE else condition} counter drop" for condition in conditions]
+        for text in SOURCES_OF_VIPS[write]
+    )
     if scheduler == "source_hash":
-        assert list(chains["vip_web"].rules[1 : 1 + len(conditions)]) == wanted
+        assert list(chains["pool_web"].rules[1 : 1 + len(conditions)]) == shared
+        # Plain too, but with rules of its own
+        denying = rendered(write(scheduler=scheduler, deny_sources=["::/1" if write is vip6 else "1.0.0.0/8"])).chains
+        assert list(denying["vip_web"].rules[2 : 2 + len(conditions)]) == own
         return
+    wanted = own
     for name in ("syn_web", "fallback_web"):
         assert list(chains[name].rules[: len(conditions)]) == wanted
     datagrams = rendered(write(protocol="udp", scheduler=scheduler)).chains["vip_web"].rules
@@ -1068,6 +1163,7 @@ def test_the_file_for_the_boot_replaces_whatever_is_there() -> None:
     nft.load(boot_text(rendered(vip(scheduler="round_robin"), vip("other", ports=["81"]))))
     nft.load("table netdev somebody_elses")
     nft.load(boot_text(rendered(vip())))
-    assert "vip_other" not in nft.table.chains and "flows_web" not in nft.table.maps
+    assert not [name for name in (*nft.table.chains, *nft.table.maps) if name.endswith("_other")]
+    assert "flows_web" not in nft.table.maps
     nft.load(boot_text(rendered()))
     assert list(nft.tables) == ["somebody_elses"], "without a VIP there is no table, and a run finds nothing to do"

@@ -15,9 +15,9 @@ import pytest
 
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr import model, seen
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.resolved import ResolvedVip
-from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.ruleset import render, slot_tables_of
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.ruleset import render
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.seen import Moment, SeenFile
-from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.table import Table
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.table import Names, Table
 from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.hosts import OWN, mac_of, vip
 
 pytestmark = pytest.mark.usefixtures("small_tables")
@@ -43,9 +43,9 @@ def memory(tmp_path: Path) -> SeenFile:
 
 def test_what_was_seen_is_what_is_wanted(memory: SeenFile, moment: Moment) -> None:
     table = rendered(scheduler="round_robin", persistence_timeout=60, deny_sources=["10.0.0.0/8"])
-    memory.write(moment, table, slot_tables_of(table))
+    memory.write(moment, table)
     found = memory.read(moment)
-    assert found is not None and found.slot_tables == {"web": "slots_web"}
+    assert found is not None and found.names == {"web": Names("vip_web", "slots_web", "backends_web", "turns_web")}
     have, codes, unread = found.compared_with(table)
     assert unread == [] and have.present
     assert {name: (item.kind, item.spec) for name, item in have.maps.items()} == {
@@ -72,7 +72,7 @@ def test_what_differs_is_read_or_rewritten(
 ) -> None:
     plain = {"scheduler": "round_robin", "deny_sources": ["10.0.0.0/8"]}
     table = rendered(**plain)
-    memory.write(moment, table, {})
+    memory.write(moment, table)
     found = memory.read(moment)
     assert found is not None
     have, codes, to_read = found.compared_with(rendered(**{**plain, **options}))
@@ -82,6 +82,16 @@ def test_what_differs_is_read_or_rewritten(
         assert to_read == unread
     else:
         assert {"slots_web", "turns_web", "backends_web"} <= set(to_read)
+
+
+def test_what_vips_go_through_is_remembered(memory: SeenFile, moment: Moment) -> None:
+    """Not the names of the moment, but those that things have had since before."""
+    parsed = model.parse_vip(vip(), "")
+    macs = {backend.address: mac_of(str(backend.address)) for backend in parsed.backends}
+    had = {"web": Names("pool_other", "slots_any", "poolbackends_else")}
+    memory.write(moment, render([ResolvedVip(parsed, "eth0", "eth0", macs)], OWN, had))
+    found = memory.read(moment)
+    assert found is not None and found.names == had
 
 
 DOUBTS: dict[str, Callable[[Moment], Any]] = {
@@ -97,7 +107,7 @@ DOUBTS: dict[str, Callable[[Moment], Any]] = {
 
 @pytest.mark.parametrize("doubt", DOUBTS)
 def test_at_any_other_moment_nothing_is_known(memory: SeenFile, moment: Moment, doubt: str) -> None:
-    memory.write(moment, rendered(), {})
+    memory.write(moment, rendered())
     assert memory.read(moment) is not None
     assert memory.read(DOUBTS[doubt](moment)) is None
 
@@ -112,30 +122,29 @@ def test_a_file_that_is_none_is_no_memory(tmp_path: Path, moment: Moment, text: 
     assert SeenFile(str(path)).read(moment) is None
 
 
-@pytest.mark.parametrize("key", ["version", "moment", "maps", "chains", "slot_tables"])
+@pytest.mark.parametrize("key", ["version", "moment", "maps", "chains", "names"])
 @pytest.mark.parametrize("value", [None, 9, [], "x", {"web": 1}])
 def test_a_file_of_another_form_is_no_memory(tmp_path: Path, moment: Moment, key: str, value: Any) -> None:
     path = tmp_path / "seen.json"
     memory = SeenFile(str(path))
-    memory.write(moment, rendered(), {})
+    memory.write(moment, rendered())
     document = json.loads(path.read_text())
-    if key != "slot_tables":
-        path.write_text(json.dumps({**document, key: value}))
-        assert memory.read(moment) is None
+    path.write_text(json.dumps({**document, key: value}))
+    assert memory.read(moment) is None
     path.write_text(json.dumps({other: document[other] for other in document if other != key}))
     assert memory.read(moment) is None
 
 
 def test_no_table_and_no_moment_leave_no_memory(memory: SeenFile, moment: Moment) -> None:
     for table, at in ((Table({}, {}), moment), (rendered(), None)):
-        memory.write(moment, rendered(), {})
-        memory.write(at, table, {})
+        memory.write(moment, rendered())
+        memory.write(at, table)
         assert memory.read(moment) is None
 
 
 def test_a_memory_is_for_root_alone(tmp_path: Path, moment: Moment) -> None:
     path = tmp_path / "seen.json"
-    SeenFile(str(path)).write(moment, rendered(), {})
+    SeenFile(str(path)).write(moment, rendered())
     assert path.stat().st_mode & 0o777 == 0o600
 
 
