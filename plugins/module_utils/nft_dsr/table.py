@@ -101,6 +101,7 @@ class TableBuilder:
     def __init__(self) -> None:
         self.maps: dict[str, Map] = {}
         self.chains: dict[str, Chain] = {}
+        self._merged: dict[str, dict[str, str]] = {}
 
     def map(
         self,
@@ -115,12 +116,10 @@ class TableBuilder:
 
     def merge(self, name: str, declaration: Sequence[str], spec: Spec, elements: Mapping[str, str]) -> None:
         """A map to which several contribute."""
-        there = self.maps.get(name)
-        if there is None:
-            self.map(name, declaration, spec, dict(elements))
-        else:
-            assert isinstance(there.elements, dict)
-            there.elements.update(elements)
+        if name not in self.maps:
+            self._merged[name] = {}
+            self.map(name, declaration, spec, self._merged[name])
+        self._merged[name].update(elements)
 
     def chain(self, name: str, rules: Iterable[str], device: Optional[str] = None) -> str:
         self.chains[name] = Chain(name, tuple(rules), device)
