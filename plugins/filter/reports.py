@@ -53,12 +53,12 @@ def status_table(vips: Sequence[Vip]) -> list[str]:
         lines += [
             *([""] if lines else []),
             f"{vip['name']}: {_service(vip)}, {vip['scheduler']}, {health}",
-            *_row("backend", f"{'state':<7}{'weight':>6}{'flows':>8}{'packets':>9}{'bytes':>10}"),
+            *_row("backend", f"{'state':<9}{'weight':>6}{'flows':>8}{'packets':>9}{'bytes':>10}"),
         ]
         for backend in vip["backends"]:
             lines += _row(
                 _label(backend),
-                f"{backend['state']:<7}{backend['weight']:>6}{_amount(backend['flows']):>8}"
+                f"{_state(backend):<9}{backend['weight']:>6}{_amount(backend['flows']):>8}"
                 f"{_amount(backend['packets']):>9}{_amount(backend['bytes'], 'B'):>10}",
             )
         lines += [f"  ! {difference}" for difference in vip.get("differences", ())]
@@ -69,6 +69,11 @@ def _first_port(vip: Vip) -> int:
     """The port to probe; 0 where the VIP takes all ports and none can be named."""
     ports = vip.get("ports") or ["0"]
     return int(str(ports[0]).partition("-")[0])
+
+
+def _state(backend: Mapping[str, Any]) -> str:
+    """What becomes of it: one that fails its health check is out of service whatever was configured."""
+    return "unhealthy" if backend.get("healthy") is False else str(backend["state"])
 
 
 def probes(vips: Iterable[Vip], protocols: Sequence[str], each_backend: bool = False) -> list[dict[str, Any]]:
@@ -90,7 +95,7 @@ def probes(vips: Iterable[Vip], protocols: Sequence[str], each_backend: bool = F
             continue
         for backend in vip["backends"]:
             # One that drains or is down may well be under maintenance.
-            if backend["state"] == "up" and backend["weight"] and backend.get("mac"):
+            if _state(backend) == "up" and backend["weight"] and backend.get("mac"):
                 label = f"{_label(backend)} for {probe['label']}"
                 found[vip["address"], vip["protocol"], port, backend["mac"]] = {
                     **probe,
@@ -288,7 +293,7 @@ def _summary(run: _Run) -> Iterator[str]:
     names = _macs(run)
     for host, answer in run.load_balancers():
         for vip in answer.get("vips", ()):
-            up = sum(backend["state"] == "up" and backend["weight"] > 0 for backend in vip["backends"])
+            up = sum(_state(backend) == "up" and backend["weight"] > 0 for backend in vip["backends"])
             yield f"{host}: {vip['name']} ({_service(vip)}) has {up} of {len(vip['backends'])} backends in service"
     for host, answer in run.backends():
         held = [entry["address"] for entry in answer.get("vips", ())]

@@ -72,7 +72,8 @@ vips:
     backends:
       description:
         - The backends with their options, C(state) as it is now (what an operator drained is C(drain)), C(mac), the
-          C(packets) and C(bytes) sent to each, and C(flows), the tracked flows that are honoured now.
+          C(packets) and C(bytes) sent to each, C(flows), the tracked flows that are honoured now, and C(healthy), what
+          the agent found out (null where nothing is checked).
       returned: success
       type: list
       elements: dict
@@ -86,6 +87,7 @@ vips:
           packets: 1200
           bytes: 96000
           flows: 0
+          healthy: true
 """
 
 from ansible.module_utils.basic import AnsibleModule

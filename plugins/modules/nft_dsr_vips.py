@@ -131,6 +131,106 @@ options:
                 description:
                   - Of a flow of UDP, or of a client with O(vips[].protocol=any); 120 by default.
                 type: int
+      health_check:
+        description:
+          - How the agent on the load balancer finds out whether a backend serves. One that does not gets no packets,
+            and what flows it had move at once; when it is back, it has its share again.
+          - Needs the agent, which the role P(dsr.layer2.load_balancer#role) installs with
+            C(load_balancer_agent=true). While none runs, nobody checks, all backends count as healthy, and the module
+            warns.
+          - An option that has no effect on the check's type is refused.
+        type: dict
+        suboptions:
+          type:
+            description:
+              - What is asked. V(tcp) connects, V(http) and V(https) get a page, V(dns) asks for a name by UDP,
+                V(icmp) pings, V(exec) runs a command on the load balancer.
+            type: str
+            required: true
+            choices: [tcp, http, https, dns, icmp, exec]
+          port:
+            description:
+              - Where it is asked. By default the port of the VIP, if that has one alone and its protocol is the
+                check's.
+              - Has no effect on V(icmp).
+            type: int
+          path:
+            description: The page to get, with V(http) and V(https); V(/) by default.
+            type: str
+          host:
+            description: The C(Host) header, with V(http) and V(https); by default the address that is asked.
+            type: str
+          sni:
+            description: The name that is asked for in TLS, with V(https); by default O(vips[].health_check.host).
+            type: str
+          verify_tls:
+            description:
+              - Whether a certificate has to be valid, with V(https); off by default, as a certificate that expires
+                would take away all backends at once. Needs O(vips[].health_check.sni) or O(vips[].health_check.host).
+            type: bool
+          status:
+            description: HTTP statuses that are fine, such as V(200) and V(200-204); V(200-399) by default.
+            type: list
+            elements: str
+          body:
+            description:
+              - A regular expression (of Python) that has to be found in the first 64 KiB of the page, with V(http)
+                and V(https).
+              - Keep it simple. One that takes long to search holds up all other checks.
+            type: str
+          expect:
+            description:
+              - With V(tcp), what the server has to send first; with V(dns), an address that has to be in the
+                answer.
+            type: str
+          query:
+            description:
+              - The name to ask for, with V(dns), such as V(www.example.com) or V(example.com/MX). Required there.
+            type: str
+          command:
+            description:
+              - Program and arguments, with V(exec); no shell is involved. Exit status 0 means healthy. The
+                environment has C(DSR_VIP), C(DSR_BACKEND) and C(DSR_PORT). Required there.
+            type: list
+            elements: str
+          interval:
+            description: Seconds from one check to the next, 0.1 to 3600; 2 by default.
+            type: float
+          timeout:
+            description:
+              - Seconds that an answer may take, at most O(vips[].health_check.interval); 1 by default, or the
+                interval if that is less. No more than fall / (fall + 1) of the interval is waited, so that
+                O(vips[].health_check.fall) failures take no longer than as many intervals.
+            type: float
+          rise:
+            description:
+              - How many answers in a row make a backend healthy; 2 by default. One that comes and goes has to be
+                well for longer.
+            type: int
+          fall:
+            description:
+              - How many failures in a row make it unhealthy; 3 by default. That takes O(vips[].health_check.interval)
+                times O(vips[].health_check.fall) at most.
+            type: int
+          jitter:
+            description:
+              - By what share of the interval checks may come earlier, so that they do not come together; 0 to 0.5,
+                0.1 by default.
+            type: float
+          min_healthy:
+            description:
+              - Under this share of the pool, such as V(0.5) or V(50%), health is ignored and all backends serve. If
+                nearly all fail, the check is wrong more often than the pool is gone.
+              - V(0), the default, ignores nothing.
+            type: raw
+          via:
+            description:
+              - V(vip) addresses the check to the VIP, by the backend's MAC address, and takes only that backend's
+                answer. So one that lost the VIP is unhealthy although its own address answers. Needs Linux 5.16.
+              - V(backend) asks the backend's own address.
+              - Has no effect on V(exec). V(vip) is the default.
+            type: str
+            choices: [vip, backend]
       backends:
         description:
           - The whole pool of the VIP.
@@ -321,6 +421,7 @@ vips:
       allow_sources: null
       deny_sources: null
       new_flows_per_source: null
+      health_check: null
 ruleset:
   description: The nftables text of the whole table; empty when no VIP is left.
   returned: success

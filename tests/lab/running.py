@@ -68,6 +68,12 @@ class Running:
                 raise LabError(f"{' '.join(self.argv)}: {why} without '{text}': {self._said()}")
         return self
 
+    def printed(self) -> str:
+        """What the program has printed so far."""
+        while self._read(time.monotonic()):
+            pass
+        return self._output.decode(errors="replace")
+
     def finish(self, input: Optional[str] = None, timeout: float = 60.0) -> Result:
         """Give the program its input, or the end of it, and wait until it ended."""
         try:

@@ -12,6 +12,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..common.errors import DsrError
 from . import model
+from .health_check import TYPES
 
 
 def backend_arguments() -> dict[str, Any]:
@@ -22,6 +23,30 @@ def backend_arguments() -> dict[str, Any]:
         "weight": {"type": "int", "default": 1},
         "state": {"type": "str", "choices": list(model.BACKEND_STATES), "default": "up"},
         "backup": {"type": "bool", "default": False},
+    }
+
+
+def health_check_arguments() -> dict[str, Any]:
+    """No defaults: an option that has no effect on a type may not be given with it."""
+    return {
+        "type": {"type": "str", "required": True, "choices": list(TYPES)},
+        "port": {"type": "int"},
+        "path": {"type": "str"},
+        "host": {"type": "str"},
+        "sni": {"type": "str"},
+        "verify_tls": {"type": "bool"},
+        "status": {"type": "list", "elements": "str"},
+        "body": {"type": "str"},
+        "expect": {"type": "str"},
+        "query": {"type": "str"},
+        "command": {"type": "list", "elements": "str"},
+        "interval": {"type": "float"},
+        "timeout": {"type": "float"},
+        "rise": {"type": "int"},
+        "fall": {"type": "int"},
+        "jitter": {"type": "float"},
+        "min_healthy": {"type": "raw"},
+        "via": {"type": "str", "choices": ["vip", "backend"]},
     }
 
 
@@ -48,6 +73,7 @@ def vip_arguments() -> dict[str, Any]:
         "allow_sources": {"type": "list", "elements": "str"},
         "deny_sources": {"type": "list", "elements": "str"},
         "new_flows_per_source": {"type": "str"},
+        "health_check": {"type": "dict", "options": health_check_arguments()},
     }
 
 

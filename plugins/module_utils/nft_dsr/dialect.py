@@ -22,6 +22,9 @@ PROBES = {
     # Until nft 1.0.6 a hash can be looked up only in what is declared like one ("typeof numgen"); nft 1.1.7
     # takes such a map and turns the bytes of its keys round.
     "mark_index": "map probe {\ntype mark : mark\n}\nchain probe {\nmeta mark set numgen inc mod 8 map @probe\n}",
+    # What a health check through the VIP takes: linux 5.16.
+    "egress": 'chain probe {\ntype filter hook egress device "lo" priority 0;\n}\n'
+    "chain answer {\nfib daddr type local accept\n}",
     # A kernel's option of its own (NFT_REJECT_NETDEV).
     "reject": "chain probe {\nreject with tcp reset\n}",
 }
@@ -37,6 +40,7 @@ class Dialect:
 
     raw_concatenations: bool = True
     mark_index: bool = False
+    egress: bool = True
     reject: bool = True
 
     def check(self, vip: Vip, place: str) -> None:
@@ -46,6 +50,12 @@ class Dialect:
             raise ConfigError(
                 f"{prefix}on_empty",
                 "this host's kernel or nft cannot reject at the ingress hook (NFT_REJECT_NETDEV); use 'drop'",
+            )
+        if vip.health_check is not None and vip.health_check.through_vip and not self.egress:
+            raise ConfigError(
+                f"{prefix}health_check.via",
+                "this host's kernel or nft has no egress hook, which a check through the VIP takes (Linux 5.16); "
+                "use 'via: backend'",
             )
         if self.raw_concatenations or vip.address.version == 4 or vip.protocol == "any":
             return

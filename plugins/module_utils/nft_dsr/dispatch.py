@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from .model import Vip
 from .packet_fields import IP_PROTOCOLS, Family
+from .probing import incoming
 from .resolved import PLAIN, ResolvedVip
 from .table import Names, Spec, TableBuilder
 
@@ -37,7 +38,7 @@ def guard(build: TableBuilder, items: Sequence[ResolvedVip], own_macs: Mapping[s
     In two steps, as most packets come from none of these: whether it is one of them, and whose.
     """
     stations: set[str] = set()
-    for family in _families(items):
+    for family in families(items):
         pairs: dict[str, str] = {}
         for item in items:
             if item.family != family:
@@ -51,7 +52,7 @@ def guard(build: TableBuilder, items: Sequence[ResolvedVip], own_macs: Mapping[s
         vips = sorted({str(item.vip.address) for item in items if item.family == family})
         build.map(family.vips, (f"type {family.address_type}",), Spec(types[1:], None), dict.fromkeys(vips, ""))
     build.map(STATIONS, ("type ether_addr",), Spec(("ether_addr",), None), dict.fromkeys(sorted(stations), ""))
-    build.chain(GUARD, [f"ether saddr . {family.daddr} @{family.guard} counter drop" for family in _families(items)])
+    build.chain(GUARD, [f"ether saddr . {family.daddr} @{family.guard} counter drop" for family in families(items)])
 
 
 def guarded() -> str:
@@ -61,7 +62,7 @@ def guarded() -> str:
 
 def output_chains(build: TableBuilder, interface: str, items: Sequence[ResolvedVip]) -> None:
     """The last chain, of each family. A fragment that got here is the first of its datagram: others have no ports."""
-    for family in _families(items):
+    for family in families(items):
         rules = []
         if family.steers:
             name = build.map(
@@ -91,7 +92,8 @@ def _send(interface: str, own_macs: Mapping[str, str]) -> str:
     return f'ether saddr set {own_macs[interface]} fwd to "{interface}"'
 
 
-def _families(items: Iterable[ResolvedVip]) -> list[Family]:
+def families(items: Iterable[ResolvedVip]) -> list[Family]:
+    """IPv4 before IPv6, those that there are."""
     return sorted({item.family for item in items}, key=lambda family: family.version)
 
 
@@ -103,6 +105,7 @@ class Dispatch:
         build: TableBuilder,
         interface: str,
         items: Sequence[ResolvedVip],
+        answering: Sequence[ResolvedVip],
         own_macs: Mapping[str, str],
         modes: Mapping[str, str],
         names: Mapping[str, Names],
@@ -110,6 +113,7 @@ class Dispatch:
         self._build = build
         self._interface = interface
         self._items = items
+        self._answering = answering  # VIPs whose backends answer health checks through this NIC
         self._own_macs = own_macs
         self._modes = modes
         self._names = names
@@ -118,12 +122,15 @@ class Dispatch:
         # A flooded frame is never forwarded: two load balancers would pass it to and fro for ever.
         rules = ["meta pkttype != host accept"]
         later = []
-        for family in _families(self._items):
+        for family in families(self._items):
             items = [item for item in self._items if item.family == family]
             rules += self._ports(family, items)
             later += self._without_ports(family, items)
-        for family in _families(self._items):
+        for family in families(self._items):
             later += self._whole_protocols(family, [item for item in self._items if item.family == family])
+        for family in families(self._answering):
+            items = [item for item in self._answering if item.family == family]
+            later.append(incoming(self._build, self._interface, items, family))
         self._build.chain(f"ingress_{self._interface}", [*rules, *later], device=self._interface)
 
     def _map(

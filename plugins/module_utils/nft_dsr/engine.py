@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Optional
 
 from ..common import neighbours
-from ..common.errors import CommandError, ConfigError, HostError
+from ..common.errors import CommandError, ConfigError, DsrError, HostError
 from ..common.files import lock
 from ..common.iproute import Iproute
 from . import model
 from .dialect import CURRENT
 from .dispatch import SERVICE_MAPS, service_keys
 from .kernel import Kernel
+from .live import Live, LiveFile
 from .naming import names_in_use, users
 from .plan import Plan, make_plan
 from .resolve import Resolver, resolve
@@ -86,6 +87,7 @@ class LoadBalancer:
         directory: str = STATE_DIRECTORY,
         lock_file: str = LOCK_FILE,
         seen_file: str = SEEN_FILE,
+        live: Optional[LiveFile] = None,
     ) -> None:
         self._kernel = kernel or Kernel()
         self._iproute = iproute or Iproute()
@@ -93,6 +95,7 @@ class LoadBalancer:
         self._files = StateFiles(directory)
         self._lock_file = lock_file
         self._seen = SeenFile(seen_file)
+        self._live = live or LiveFile()
         self._dialect = CURRENT  # until the host is asked
 
     # What the modules call
@@ -153,7 +156,8 @@ class LoadBalancer:
             self._dialect = self._kernel.dialect()
             old = self._files.read_vips()
             overrides = self._files.read_overrides()
-            served = [with_overrides(item, overrides) for item in old]
+            live = self._live.read()
+            served = [live.applied_to(with_overrides(item, overrides)) for item in old]
             wanted = [item for item in served if only is None or item.vip.name == only]
             try:
                 macs, nics = self._nics(served)
@@ -208,10 +212,12 @@ class LoadBalancer:
             self._dialect = self._kernel.dialect()
             desired = change(old, old_overrides)
             before = [with_overrides(item, old_overrides) for item in old]
-            served = [with_overrides(item, desired.overrides) for item in desired.resolved]
-            rearmed = [f"switch_{name}" for name in _newly_draining(before, served)]
+            lasting = [with_overrides(item, desired.overrides) for item in desired.resolved]
+            live = self._live.read()
+            served = [live.applied_to(item) for item in lasting]
+            rearmed = [f"switch_{name}" for name in _newly_draining(before, lasting)]
             new = {item.vip.name for item in served} - {item.vip.name for item in old}
-            comparison, boot = self._brought_to(served, rearmed, new, check_mode)
+            comparison, boot = self._brought_to(served, lasting, rearmed, new, check_mode)
             plan = comparison.plan
             files = [
                 FileChange(self._files.vips_path, vips_text(desired.resolved)),
@@ -228,16 +234,65 @@ class LoadBalancer:
             vips=[_normalised(item) for item in desired.resolved],
             ruleset=table_text(comparison.table) if comparison.table.chains else "",
             commands=list(plan.commands),
-            warnings=desired.warnings + _override_warnings(desired),
-            diff=_diff(before, served, plan, due),
+            warnings=desired.warnings
+            + _override_warnings(desired)
+            + ([] if check_mode else self._agent_warnings(desired)),
+            diff=_diff(before, lasting, plan, due),
         )
 
+    def _agent_warnings(self, desired: _Desired) -> list[str]:
+        names = sorted(item.vip.name for item in desired.resolved if item.vip.health_check)
+        if not names or self._live.agent_runs():
+            return []
+        return [
+            f"nobody checks the backends of {', '.join(names)}: the agent (nft-dsr-agent.service) does not run; "
+            "start it, or install it with 'load_balancer_agent: true'"
+        ]
+
+    # What the agent calls
+
+    def desired(self) -> list[ResolvedVip]:
+        """What is to be served, as it was configured and as an operator drained."""
+        overrides = self._files.read_overrides()
+        return [with_overrides(item, overrides) for item in self._files.read_vips()]
+
+    def generation(self) -> Optional[int]:
+        """The number of the last transaction of this network namespace; see Kernel.generation()."""
+        return self._kernel.generation()
+
+    def reconcile(self, live: Live, last: Sequence[ResolvedVip] = ()) -> tuple[list[str], Optional[int]]:
+        """Publish what is known of backends and bring the kernel to it.
+
+        ``last`` is what desired() said before, in force where the files cannot be read now. Why anything had to
+        change, and the number that the kernel's last transaction has if nobody else's came after it.
+        """
+        with lock(self._lock_file):
+            try:
+                lasting = self.desired()
+            except DsrError:
+                if not last:
+                    raise
+                lasting = list(last)
+            self._live.publish(live)
+            self._dialect = self._kernel.dialect()
+            served = [live.applied_to(item) for item in lasting]
+            before = self._kernel.generation()
+            comparison, _boot = self._brought_to(served, lasting, (), (), False)
+            generation = None if before is None else before + comparison.transactions
+            return list(comparison.plan.reasons), generation
+
     def _brought_to(
-        self, served: Sequence[ResolvedVip], rearmed: Sequence[str], new: Collection[str], check_mode: bool
+        self,
+        served: Sequence[ResolvedVip],
+        lasting: Sequence[ResolvedVip],
+        rearmed: Sequence[str],
+        new: Collection[str],
+        check_mode: bool,
     ) -> tuple[_Comparison, Table]:
         """Bring the kernel to what is wanted, but for check mode; what it took, and what a boot is to load.
 
-        ``rearmed`` are maps to be made anew, ``new`` VIPs that were not there before.
+        ``lasting`` is the same without what the agent found out, which a boot begins without. ``rearmed`` are maps to
+        be made anew, ``new`` VIPs that were not there before.
         """
         macs, nics = self._nics(served)
         moment = now(self._kernel.generation(), nics)
@@ -252,10 +307,10 @@ class LoadBalancer:
         if not check_mode:
             self._remember(moment, comparison, nics)
         boot_modes = flow_modes([item.vip for item in served], ())
-        if boot_modes == comparison.modes:
+        if boot_modes == comparison.modes and list(served) == list(lasting):
             return comparison, comparison.table
         # No flow is known at a boot, so nothing is left over either.
-        return comparison, render(served, macs, comparison.table.names, boot_modes, self._dialect)
+        return comparison, render(lasting, macs, comparison.table.names, boot_modes, self._dialect)
 
     def _applied(
         self,
@@ -380,6 +435,7 @@ class LoadBalancer:
             ),
             Counter(),
         )
+        watched = self._live.agent_runs()
         flows = self._tracked(vip.name, have.maps) if have.present else {}
         counters = have.counters.get(names.backends, {})
         rows = []
@@ -392,6 +448,7 @@ class LoadBalancer:
                 {
                     **backend.options(),
                     "state": "drain" if backend.draining else backend.state,
+                    "healthy": backend.address not in item.unhealthy if vip.health_check and watched else None,
                     "mac": item.macs.get(backend.address),
                     "packets": counter.packets,
                     "bytes": counter.bytes,

@@ -48,17 +48,20 @@ class Kernel:
 
     def __init__(self, runner: Runner = run, generation: Optional[Callable[[], Optional[int]]] = None) -> None:
         self._run = runner
+        self._dialect: Optional[Dialect] = None
         # With another runner it is not this host's kernel that counts.
         self._generation = generation or (transactions if runner is run else lambda: None)
 
     def dialect(self) -> Dialect:
-        """What this nft and this kernel understand."""
-        return Dialect(
-            **{
-                name: self._run(["nft", "-c", "--debug=netlink", "-f", "-"], probe_text(body)).ok
-                for name, body in PROBES.items()
-            }
-        )
+        """What this nft and this kernel understand; asked once."""
+        if self._dialect is None:
+            self._dialect = Dialect(
+                **{
+                    name: self._run(["nft", "-c", "--debug=netlink", "-f", "-"], probe_text(body)).ok
+                    for name, body in PROBES.items()
+                }
+            )
+        return self._dialect
 
     def generation(self) -> Optional[int]:
         """How many transactions there have been in this network namespace; None where that cannot be told."""

@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Any, Callable, Optional, Union
 
 from ..common.errors import ConfigError
+from .health_check import HealthCheck, parse_health_check
 
 HASH_SCHEDULERS = ("source_hash", "connection_hash")
 TURN_SCHEDULERS = ("round_robin", "weighted_round_robin")
@@ -67,6 +68,7 @@ VIP_OPTIONS = (
     "allow_sources",
     "deny_sources",
     "new_flows_per_source",
+    "health_check",
 )
 BACKEND_OPTIONS = ("address", "name", "mac", "weight", "state", "backup")
 FLOW_TABLE_OPTIONS = ("size", "timeouts")
@@ -166,6 +168,7 @@ class Vip:
     allow_sources: Optional[tuple[IPNetwork, ...]] = None  # None: everybody
     deny_sources: tuple[IPNetwork, ...] = ()
     new_flows_per_source: Optional[Rate] = None
+    health_check: Optional[HealthCheck] = None
 
     @property
     def hashed(self) -> bool:
@@ -231,13 +234,16 @@ class Vip:
             "allow_sources": None if self.allow_sources is None else [str(network) for network in self.allow_sources],
             "deny_sources": [str(network) for network in self.deny_sources] or None,
             "new_flows_per_source": None if self.new_flows_per_source is None else str(self.new_flows_per_source),
+            "health_check": None if self.health_check is None else self.health_check.options(),
         }
 
 
 def _mark_of(address: IPAddress) -> int:
     if address.version == 4:
         return int(address)
-    return int.from_bytes(hashlib.shake_128(b"dsr.layer2 backend " + address.packed).digest(4), "big")
+    # Never in 240/4, so that no backend's number is one of the marks of health checks.
+    number = int.from_bytes(hashlib.shake_128(b"dsr.layer2 backend " + address.packed).digest(4), "big")
+    return number if number >> 28 != 0xF else number & 0x7FFFFFFF
 
 
 def _mapping(value: Any, path: str, known: Sequence[str]) -> Mapping[str, Any]:
@@ -599,6 +605,15 @@ def parse_vip(value: Any, path: str) -> Vip:
         deny_sources=optional("deny_sources", networks, ()),
         new_flows_per_source=optional("new_flows_per_source", _parse_rate, None),
     )
+    if options.get("health_check") is not None:
+        check = parse_health_check(
+            options["health_check"],
+            _join(path, "health_check"),
+            address=vip.address,
+            protocol=vip.protocol,
+            ports=vip.ports,
+        )
+        vip = replace(vip, health_check=check)
     _check_backends(vip, path)
     _check_protocol(vip, path, options.get("ports") is not None)
     return vip

@@ -49,9 +49,13 @@ def choose_names(
     turning = {
         vip: tuple((item.mark(backend), backend.weight) for backend in sorted(item.takers, key=item.mark))
         for vip, item in everyone.items()
-        if not item.vip.hashed and item.takers
+        if not item.vip.hashed and item.could_serve
     }
-    sizes = {vip: (len(everyone[vip].vip.backends), takers) for vip, takers in turning.items()}
+    # Where health is checked, who takes part may change at any time, and for each VIP by itself.
+    sizes = {
+        vip: (len(everyone[vip].vip.backends), vip if everyone[vip].vip.health_check else takers)
+        for vip, takers in turning.items()
+    }
     turns = _shared("turns", _grouped(turning, sizes), used("turns"))
     alike = {
         vip: (backends[vip], item.vip.scheduler, item.vip.protocol, item.vip.on_empty) for vip, item in plain.items()

@@ -212,7 +212,7 @@ class _Planner:
 
 
 def _hook(chain: Chain) -> Optional[Hook]:
-    return Hook.of_device(chain.device) if chain.device else None
+    return Hook.of_device(chain.device, chain.hook) if chain.device else None
 
 
 def _mentions(chain: Chain, maps: frozenset[str]) -> bool:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .dialect import CURRENT, Dialect
 from .model import Backend, IPAddress, Vip
@@ -28,10 +28,11 @@ class ResolvedVip:
     backend_interface: str
     macs: Mapping[IPAddress, str]
     dialect: Dialect = CURRENT
+    unhealthy: frozenset[IPAddress] = frozenset()  # backends that fail their check now
 
     def usable(self, backend: Backend) -> bool:
-        """Packets may be sent to it: not down, and its MAC is known."""
-        return not backend.down and backend.address in self.macs
+        """Packets may be sent to it: neither down nor unhealthy, and its MAC is known."""
+        return not backend.down and backend.address in self.macs and backend.address not in self.unhealthy
 
     def eligible(self, backend: Backend) -> bool:
         """It gets new flows."""
@@ -52,6 +53,11 @@ class ResolvedVip:
             for backend in self.vip.backends
             if backend.backup == backup
         }
+
+    @property
+    def could_serve(self) -> bool:
+        """Somebody gets new flows, as far as it was configured; health, which comes and goes, changes no rules."""
+        return any(replace(self, unhealthy=frozenset()).eligible(backend) for backend in self.vip.backends)
 
     @property
     def takers(self) -> list[Backend]:

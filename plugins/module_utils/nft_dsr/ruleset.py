@@ -35,6 +35,7 @@ a NIC has for IPv4 and IPv6 both ends in 6 for the latter.
     handout_<VIP>       map     the slots of backends that are not available: slot to backend instead
     poolbackends_<VIP>  map     the same of a pool, by VIP . backend; of its VIPs no two have one address
     poolhandout_<VIP>   map     the same of a pool, by VIP . slot
+    egress_<NIC>        chain   health checks that are addressed to VIPs; probes_ and answers_: by what
     turns_<VIP>         map     round-robin turn to backend; shared by VIPs with equal members and weights
     fit_<VIP>           set     the backends that get new flows, where clients are remembered
     allow_<VIP>         set     sources that may come; deny_: that may not; newflows_: how many flows each began
@@ -51,9 +52,10 @@ from typing import Optional
 
 from . import schedule
 from .dialect import CURRENT, Dialect
-from .dispatch import Dispatch, guard, output_chains
+from .dispatch import Dispatch, families, guard, output_chains
 from .model import IPNetwork, Vip
 from .naming import choose_names
+from .probing import outgoing, probed
 from .resolved import DRAINING, PLAIN, RELEASED, TRACKED, ResolvedVip
 from .table import Names, Spec, Table, TableBuilder, mark
 from .vip_rules import VipRules
@@ -105,15 +107,19 @@ def render(
         _chains(build, group, names[name], modes[name])
     for interface in sorted({item.backend_interface for item in ordered}):
         output_chains(build, interface, [item for item in ordered if item.backend_interface == interface])
-    for interface in sorted({item.interface for item in ordered}):
+    checked = probed(ordered)
+    probing = {item.backend_interface for item in checked}
+    for interface in sorted({item.interface for item in ordered} | probing):
         arriving = [item for item in ordered if item.interface == interface]
-        Dispatch(build, interface, arriving, own_macs, modes, names).render()
+        answering = [item for item in checked if item.backend_interface == interface]
+        if answering:
+            outgoing(build, interface, answering, families(answering))
+        Dispatch(build, interface, arriving, answering, own_macs, modes, names).render()
     return Table(build.maps, build.chains, names)
 
 
-def _index_map(build: TableBuilder, name: str, item: ResolvedVip, owners: Sequence[int]) -> None:
+def _index_map(build: TableBuilder, name: str, item: ResolvedVip, size: int, owners: Sequence[int]) -> None:
     """A map that an index looks up, a hash or a counter: slot or turn to backend."""
-    size = len(owners)
     if item.dialect.mark_index:
         declaration, key = "type mark : mark", "mark"
         elements = {mark(slot): mark(backend) for slot, backend in enumerate(owners)}
@@ -128,10 +134,11 @@ def _shared_maps(build: TableBuilder, item: ResolvedVip, names: Names, own_mac: 
     vip, family = item.vip, item.family
     weights = item.weights()
     if names.slots not in build.maps:
-        _index_map(build, names.slots, item, schedule.hash_table(weights))
+        _index_map(build, names.slots, item, schedule.hash_slots(len(weights)), schedule.hash_table(weights))
     if names.turns and names.turns not in build.maps:
         takers = {item.mark(backend): backend.weight for backend in item.takers}
-        _index_map(build, names.turns, item, schedule.turn_table(takers, schedule.turn_slots(len(vip.backends))))
+        turns = schedule.turn_slots(len(vip.backends))
+        _index_map(build, names.turns, item, turns, schedule.turn_table(takers, turns))
     declared, types = (
         (f"{family.daddr} . meta mark", (family.address_type, "mark"))
         if names.pooled

@@ -65,7 +65,7 @@ class Seen:
     """A table in brief: each object's declaration and a digest of what is in it."""
 
     maps: Mapping[str, tuple[KernelMap, str]]
-    chains: Mapping[str, tuple[Optional[str], str]]  # device of the hook, digest
+    chains: Mapping[str, tuple[Optional[str], str, str]]  # device and kind of the hook, digest
     names: Mapping[str, Names]  # what each VIP goes through
 
     def compared_with(self, want: Table) -> tuple[KernelTable, dict[str, tuple[str, ...]], list[str]]:
@@ -85,13 +85,13 @@ class Seen:
                 have.elements[name] = dict(item.elements)
             else:
                 unread.append(name)
-        for name, (device, digest) in self.chains.items():
+        for name, (device, hook, digest) in self.chains.items():
             chain = want.chains.get(name)
             same = chain is not None and digest_of_chain(chain) == digest
             if same:
                 codes[name] = _UNCHANGED
             have.chains[name] = KernelChain(
-                Hook.of_device(device) if device else None, _UNCHANGED if same else _DIFFERENT
+                Hook.of_device(device, hook) if device else None, _UNCHANGED if same else _DIFFERENT
             )
         return have, codes, unread
 
@@ -103,7 +103,7 @@ def digest_of_map(item: Map) -> str:
 
 
 def digest_of_chain(chain: Chain) -> str:
-    return _digest([chain.device or "", *chain.rules])
+    return _digest([chain.device or "", chain.hook, *chain.rules])
 
 
 def _digest(parts: Iterable[str]) -> str:
@@ -130,7 +130,7 @@ class SeenFile:
                     name: (KernelMap(row["kind"], _spec(row["spec"])), row["digest"])
                     for name, row in document["maps"].items()
                 },
-                {name: (row["device"], row["digest"]) for name, row in document["chains"].items()},
+                {name: (row["device"], row["hook"], row["digest"]) for name, row in document["chains"].items()},
                 {vip: Names(**row) for vip, row in document["names"].items()},
             )
         except (DsrError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -149,7 +149,8 @@ class SeenFile:
                 for name, item in table.maps.items()
             },
             "chains": {
-                name: {"device": chain.device, "digest": digest_of_chain(chain)} for name, chain in table.chains.items()
+                name: {"device": chain.device, "hook": chain.hook, "digest": digest_of_chain(chain)}
+                for name, chain in table.chains.items()
             },
             "names": {vip: asdict(names) for vip, names in table.names.items()},
         }

@@ -52,6 +52,7 @@ class Chain:
     name: str
     rules: tuple[str, ...]
     device: Optional[str] = None  # of the hook, for a base chain
+    hook: str = "ingress"
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,8 @@ class TableBuilder:
             self.map(name, declaration, spec, self._merged[name])
         self._merged[name].update(elements)
 
-    def chain(self, name: str, rules: Iterable[str], device: Optional[str] = None) -> str:
-        self.chains[name] = Chain(name, tuple(rules), device)
+    def chain(self, name: str, rules: Iterable[str], device: Optional[str] = None, hook: str = "ingress") -> str:
+        self.chains[name] = Chain(name, tuple(rules), device, hook)
         return name
 
 
@@ -137,8 +138,8 @@ class Hook:
     policy: str
 
     @classmethod
-    def of_device(cls, device: str) -> Hook:
-        return cls("filter", "ingress", frozenset({device}), "0", "accept")
+    def of_device(cls, device: str, hook: str = "ingress") -> Hook:
+        return cls("filter", hook, frozenset({device}), "0", "accept")
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ class KernelTable:
 
 def chain_head(chain: Chain) -> str:
     """The line of a base chain that hooks it in, '' for any other."""
-    return f'type filter hook ingress device "{chain.device}" priority 0; policy accept;' if chain.device else ""
+    return f'type filter hook {chain.hook} device "{chain.device}" priority 0; policy accept;' if chain.device else ""
 
 
 def table_text(table: Table, name: str = TABLE, elements: bool = True) -> str:

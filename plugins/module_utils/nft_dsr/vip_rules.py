@@ -38,7 +38,7 @@ class VipRules:
         self._vip = vip
         self._mode = mode
         self._family = item.family
-        self._has_takers = bool(item.takers)
+        self._has_takers = item.could_serve
         self._slots = slots
         self._names = names
         self._shared = shared

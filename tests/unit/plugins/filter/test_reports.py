@@ -46,17 +46,21 @@ def vip(name: str = "web", **more: Any) -> dict[str, Any]:
 
 
 def test_the_table() -> None:
+    failing = backend(3, healthy=False)
     drained = backend(2, state="drain", name="", weight=65535, packets=123456789, bytes=999949, flows=1048576)
-    broken = vip("dns", in_sync=False, differences=["the chain vip_dns is missing"], ports=[], backends=[drained])
+    broken = vip(
+        "dns", in_sync=False, differences=["the chain vip_dns is missing"], ports=[], backends=[drained, failing]
+    )
     assert reports.status_table([vip(), broken]) == [
         "web: 192.0.2.100 tcp 80,8000-8100, source_hash, in sync",
-        "  backend                             state  weight   flows  packets     bytes",
-        "  b1 (192.0.2.21)                     up          1       1    1.2 k   98.8 kB",
-        "  b2 (192.0.2.22)                     up          1       2    2.5 k  197.5 kB",
+        "  backend                             state    weight   flows  packets     bytes",
+        "  b1 (192.0.2.21)                     up            1       1    1.2 k   98.8 kB",
+        "  b2 (192.0.2.22)                     up            1       2    2.5 k  197.5 kB",
         "",
         "dns: 192.0.2.100 tcp all ports, source_hash, DIFFERS FROM ITS CONFIGURATION",
-        "  backend                             state  weight   flows  packets     bytes",
-        "  192.0.2.22                          drain   65535   1.0 M  123.5 M  999.9 kB",
+        "  backend                             state    weight   flows  packets     bytes",
+        "  192.0.2.22                          drain     65535   1.0 M  123.5 M  999.9 kB",
+        "  b3 (192.0.2.23)                     unhealthy     1       3    3.7 k  296.3 kB",
         "  ! the chain vip_dns is missing",
     ]
     assert max(map(len, reports.status_table([vip(), broken]))) <= 80
@@ -308,7 +312,7 @@ def test_a_long_address_has_a_line_of_its_own_in_the_table() -> None:
     table = reports.status_table([vip(address=VIP6, backends=[backend(1, address=long)])])
     assert table[2:] == [
         f"  b1 ({long})",
-        "                                      up          1       1    1.2 k   98.8 kB",
+        "                                      up            1       1    1.2 k   98.8 kB",
     ]
     assert max(map(len, table)) <= 80
 

@@ -164,6 +164,23 @@ EVERY_OPTION = {
         allow_sources=["10.0.0.0/8"],
         deny_sources=["10.9.0.0/16"],
         new_flows_per_source="100/minute",
+        health_check={
+            "type": "https",
+            "port": 8443,
+            "path": "/up",
+            "host": "shop.example",
+            "sni": "shop.example",
+            "verify_tls": True,
+            "status": ["200"],
+            "body": "ok",
+            "interval": 1.0,
+            "timeout": 0.5,
+            "rise": 3,
+            "fall": 2,
+            "jitter": 0.2,
+            "min_healthy": 0.5,
+            "via": "backend",
+        },
     ),
     "backends": [*backends(21, weight=3), *backends(22, backup=True)],
 }
@@ -171,6 +188,7 @@ FILLED_IN = {
     **EVERY_OPTION,
     "protocol": "tcp",
     "flow_table": {"size": 5000, "timeouts": {"syn": 60, "established": 3600, "closing": 60}},
+    "health_check": {**EVERY_OPTION["health_check"], "expect": None, "query": None, "command": None},
     "backends": [
         {**backend, "name": "", "mac": mac_of(backend["address"]), "weight": weight, "state": "up", "backup": backup}
         for backend, weight, backup in zip(EVERY_OPTION["backends"], (3, 1), (False, True))

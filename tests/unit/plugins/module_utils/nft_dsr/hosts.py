@@ -15,6 +15,7 @@ from ansible_collections.dsr.layer2.plugins.module_utils.common.command import C
 from ansible_collections.dsr.layer2.plugins.module_utils.common.iproute import Iproute
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.engine import LoadBalancer
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.kernel import Kernel
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.live import LiveFile
 from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.memory_nft import MemoryNft
 
 OWN = {"eth0": "02:d5:00:00:00:02", "eth1": "02:d5:00:00:01:02"}
@@ -133,7 +134,13 @@ class Host:
             directory=str(self.folder),
             lock_file=str(self.run_folder / "lock"),
             seen_file=str(self.run_folder / "seen.json"),
+            live=self.live_file,
         )
+
+    @property
+    def live_file(self) -> LiveFile:
+        """Where the agent says what it found out; nothing where none runs."""
+        return LiveFile(str(self.run_folder / "state.json"), str(self.run_folder / "agent.lock"))
 
     def files(self) -> dict[str, str]:
         return {path.name: path.read_text() for path in self.folder.iterdir()} if self.folder.exists() else {}

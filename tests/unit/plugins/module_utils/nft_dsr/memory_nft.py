@@ -44,7 +44,9 @@ _SIZES = {"ipv4_addr": 32, "ipv6_addr": 128, "ether_addr": 48}
 _LONGEST_FILLED_KEY = 16
 _PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 _ETHER_TYPES = {"ip": 8, "ip6": 56710}
-_HEAD = re.compile(r'type filter hook ingress device "([^"]+)" priority 0; policy accept;\Z')
+_HEAD = re.compile(r'type filter hook (ingress|egress) device "([^"]+)" priority 0;(?: policy accept;)?\Z')
+# What a rule sets by a map, and what the values of that map have to be
+_SET = re.compile(r"(?:\A| )((?:ip6?|ether) [sd]addr|meta mark) set (?!.*\bset\b)")
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}\Z")
 _VERDICT = re.compile(r"goto (\S+)\Z")
 _COMMAND = re.compile(
@@ -126,6 +128,7 @@ class MemoryMap:
 @dataclass
 class MemoryChain:
     device: Optional[str] = None
+    hook: str = "ingress"
     policy: str = "accept"
     rules: list[str] = field(default_factory=list)
 
@@ -181,7 +184,9 @@ class MemoryTable:
     def contents(self, without: frozenset[str] = frozenset({"timeout"})) -> dict[str, Any]:
         """Everything that a configuration decides; elements of maps with a flag of ``without`` are none of that."""
         return {
-            "chains": {name: (chain.device, chain.policy, chain.rules) for name, chain in self.chains.items()},
+            "chains": {
+                name: (chain.device, chain.hook, chain.policy, chain.rules) for name, chain in self.chains.items()
+            },
             "maps": {
                 name: (
                     item.kind,
@@ -206,6 +211,7 @@ class MemoryNft:
         self.transactions: list[str] = []
         self.generation = 1  # how many transactions there were, by whomever
         self.resizes = True  # as newer kernels do; others take the words and leave the map as it is
+        self.egress = True  # as newer kernels have
         self.refuse = ""  # what the kernel says to the next transactions, if anything
 
     @property
@@ -221,11 +227,17 @@ class MemoryNft:
         """Run a transaction; NftError when it fails, and then nothing has changed."""
         tables = {name: table.copy() for name, table in self.tables.items()}
         for operation in _operations(text):
-            _Operation(tables, self.nics, self.resizes).run(*operation)
+            _Operation(tables, ["lo", *self.nics], self.resizes, self.egress).run(*operation)
         for table in tables.values():
             table.check_loops()
         self.tables = tables
         self.generation += 1
+
+    def _another(self) -> MemoryNft:
+        """An empty one of the same kernel."""
+        other = MemoryNft(self.nics)
+        other.egress = self.egress
+        return other
 
     def __call__(self, argv: Sequence[str], stdin: Optional[str] = None) -> Completed:
         words = [word for word in argv[1:] if word != "-n"]
@@ -241,13 +253,13 @@ class MemoryNft:
                 return Completed(tuple(argv), 0, "", "")
             if words == ["-c", "-f", "-"]:
                 assert stdin is not None
-                checked = MemoryNft(self.nics)
+                checked = self._another()
                 checked.tables = {name: table.copy() for name, table in self.tables.items()}
                 checked.load(stdin)
                 return Completed(tuple(argv), 0, "", "")
             if words == ["-c", "--debug=netlink", "-f", "-"]:
                 assert stdin is not None
-                checked = MemoryNft(self.nics)
+                checked = self._another()
                 checked.load(stdin)
                 return Completed(tuple(argv), 0, "\n".join(checked.code(loaded=False)), "")
             if words == ["-t", "--debug=netlink", "list", "ruleset", "netdev"]:
@@ -281,7 +293,8 @@ class MemoryNft:
             for name, chain in table.chains.items():
                 yield f"\tchain {name} {{"
                 if chain.device:
-                    yield f'\t\ttype filter hook ingress device "{chain.device}" priority 0; policy {chain.policy};'
+                    hook = f'hook {chain.hook} device "{chain.device}"'
+                    yield f"\t\ttype filter {hook} priority 0; policy {chain.policy};"
                 # That a rule counts is always printed with what it counted.
                 yield from ("\t\t" + re.sub(r"\bcounter\b", "counter packets 0 bytes 0", rule) for rule in chain.rules)
                 yield from ("\t}", "")
@@ -321,10 +334,11 @@ class MemoryNft:
 class _Operation:
     """One step of a transaction."""
 
-    def __init__(self, tables: dict[str, MemoryTable], nics: Sequence[str], resizes: bool) -> None:
+    def __init__(self, tables: dict[str, MemoryTable], nics: Sequence[str], resizes: bool, egress: bool) -> None:
         self._tables = tables
         self._nics = nics
         self._resizes = resizes
+        self._egress = egress
 
     def run(self, verb: str, kind: str, table: str, name: str, rest: str) -> None:
         if kind == "table":
@@ -344,15 +358,18 @@ class _Operation:
         return things[name]
 
     def _add_chain(self, name: str, rest: str) -> None:
-        device = None
+        new = MemoryChain()
         if rest:
             match = _HEAD.match(_braced(rest))
             if not match:
                 raise NftError(f"syntax error in the head of a chain: {rest}")
-            device = match[1]
-            if device not in self._nics:
-                raise NftError(f"No such file or directory: {device}")
-        if self._table.chains.setdefault(name, MemoryChain(device)).device != device:
+            new = MemoryChain(match[2], match[1])
+            if new.device not in self._nics:
+                raise NftError(f"No such file or directory: {new.device}")
+            if new.hook == "egress" and not self._egress:
+                raise NftError("Operation not supported")
+        old = self._table.chains.setdefault(name, new)
+        if (old.device, old.hook) != (new.device, new.hook):
             raise NftError(f"File exists: the chain {name} is hooked differently")
 
     def _flush_chain(self, name: str, _rest: str) -> None:
@@ -368,6 +385,8 @@ class _Operation:
     def _add_rule(self, name: str, rule: str) -> None:
         chain = self._existing(self._table.chains, name)
         words = rule.split()
+        if words[0] == "type":
+            raise NftError(f"syntax error in the head of a chain: {rule}")
         for use in _USE.finditer(f" {rule}"):
             self._check_use(use[1], use[2], f" {rule}"[: use.start()], rule)
         for word, after in zip(words, words[1:]):
@@ -394,6 +413,9 @@ class _Operation:
             key = key if verb in ("map", "vmap") else before
             if (item.kind == "map") != (verb in ("map", "vmap")) or (item.value == "verdict") != (verb == "vmap"):
                 raise NftError(f"the rule uses {name} as what it is not: {rule}")
+            assigned = _SET.findall(key) if verb == "map" else []
+            if assigned and _EXPRESSIONS[assigned[-1]] != item.value:
+                raise NftError(f"datatype mismatch: {assigned[-1]} set to what {name} has: {rule}")
             # As versions up to 1.0.6
             if (
                 re.search(r"set (?:jhash .* seed \w+|numgen inc mod \d+)\Z", key)

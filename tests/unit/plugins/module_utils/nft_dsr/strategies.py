@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
@@ -50,6 +51,18 @@ def flow_tables(draw: st.DrawFn, protocol: str) -> dict[str, Any]:
 
 
 @st.composite
+def health_checks(draw: st.DrawFn) -> dict[str, Any]:
+    """Of every type that matters here: those that go through the VIP, and those that don't."""
+    kind = draw(st.sampled_from(["tcp", "http", "icmp", "exec"]))
+    options: dict[str, Any] = {"type": kind, "min_healthy": draw(st.sampled_from([None, 0.5, "25%"]))}
+    if kind in ("tcp", "http"):
+        options["port"] = 80
+    if kind == "exec":
+        return {**options, "command": ["/bin/true"]}
+    return {**options, "via": draw(st.sampled_from([None, "vip", "backend"]))}
+
+
+@st.composite
 def vip_options(draw: st.DrawFn, name: str, number: int) -> dict[str, Any]:
     """A VIP that can stand beside those of other numbers: they share an address at most, and no port."""
     version = draw(st.sampled_from([4, 6]))
@@ -89,6 +102,7 @@ def vip_options(draw: st.DrawFn, name: str, number: int) -> dict[str, Any]:
         "allow_sources": draw(sources) or None,
         "deny_sources": draw(st.none() | sources),
         "new_flows_per_source": draw(rate) if tracks or protocol in ("tcp", "sctp") else None,
+        "health_check": draw(st.none() | health_checks()),
     }
 
 
@@ -101,7 +115,7 @@ def vips_options(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 @st.composite
 def resolved_vips(draw: st.DrawFn) -> list[ResolvedVip]:
-    """The same with what the host adds; of some backends it does not know the MAC."""
+    """The same with what the host adds, and the agent: of some the MAC is not known, some are unhealthy."""
     resolved = []
     for vip in model.parse_vips(draw(vips_options())):
         unknown = draw(st.sets(st.sampled_from([backend.address for backend in vip.backends]), max_size=1))
@@ -111,8 +125,18 @@ def resolved_vips(draw: st.DrawFn) -> list[ResolvedVip]:
             for backend in vip.backends
             if backend.mac or backend.address not in unknown
         }
-        resolved.append(ResolvedVip(vip, vip.interface or backend_interface, backend_interface, macs))
+        item = ResolvedVip(vip, vip.interface or backend_interface, backend_interface, macs)
+        resolved.append(draw(with_health(item)))
     return resolved
+
+
+@st.composite
+def with_health(draw: st.DrawFn, item: ResolvedVip) -> ResolvedVip:
+    """The VIP while some of its backends fail their check, if it has one."""
+    if item.vip.health_check is None:
+        return item
+    failing = st.sampled_from([backend.address for backend in item.vip.backends])
+    return replace(item, unhealthy=draw(st.frozensets(failing)))
 
 
 _POOLS: tuple[tuple[dict[str, Any], ...], ...] = (
@@ -137,6 +161,8 @@ _WAYS: tuple[dict[str, Any], ...] = (
     {"deny_sources": ["::/16", "1.0.0.0/8"]},
     {"backend_interface": "eth1"},
     {"interface": "eth1"},
+    {"health_check": {"type": "icmp"}},
+    {"health_check": {"type": "icmp", "via": "backend"}, "scheduler": "round_robin"},
 )
 
 
@@ -167,5 +193,5 @@ def sharing_vips(draw: st.DrawFn) -> list[ResolvedVip]:
         if draw(st.sampled_from([False, False, True])):
             del macs[vip.backends[-1].address]
         nic = vip.backend_interface or "eth0"
-        resolved.append(ResolvedVip(vip, vip.interface or nic, nic, macs))
+        resolved.append(draw(with_health(ResolvedVip(vip, vip.interface or nic, nic, macs))))
     return resolved

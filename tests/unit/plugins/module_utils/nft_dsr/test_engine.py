@@ -77,6 +77,7 @@ def test_a_first_run_makes_everything(host: Host) -> None:
             "allow_sources": None,
             "deny_sources": None,
             "new_flows_per_source": None,
+            "health_check": None,
             "backends": [
                 {**backend, "mac": mac_of(backend["address"]), "weight": 1, "state": "up", "backup": False}
                 for backend in NAMED
@@ -794,6 +795,7 @@ def test_information_about_vips(serving: Host) -> None:
         "backup": False,
         "packets": 7,
         "bytes": 700,
+        "healthy": None,
         "flows": 0,
     }
 

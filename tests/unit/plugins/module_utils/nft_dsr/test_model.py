@@ -55,6 +55,7 @@ def test_a_vip_gets_its_defaults() -> None:
         "allow_sources": None,
         "deny_sources": None,
         "new_flows_per_source": None,
+        "health_check": None,
     }
 
 

@@ -17,6 +17,8 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, Optional
 
@@ -249,6 +251,22 @@ CONFIGURATIONS: dict[str, tuple[list[ResolvedVip], Sequence[str]]] = {
         ],
         (),
     ),
+    "health_checks": (
+        [
+            # Through the VIP, beside one that is asked at its backends, and one through another NIC.
+            resolved(vip("through", health_check={"type": "tcp"})),
+            resolved(vip("beside", ports=["81"], health_check={"type": "tcp", "via": "backend"})),
+            resolved(vip("told", ports=["82"], health_check={"type": "exec", "command": ["/bin/true"]})),
+            resolved(vip6("six", scheduler="round_robin", health_check={"type": "icmp"})),
+            resolved(vip("across", address="10.77.0.101", interface="eth1", health_check={"type": "http"})),
+            # Who fails is not taken away from the others of its pool.
+            replace(
+                resolved(vip("turns", ports=["83"], scheduler="round_robin", health_check={"type": "icmp"})),
+                unhealthy=frozenset([IPv4Address("10.77.0.21")]),
+            ),
+        ],
+        (),
+    ),
 }
 
 
@@ -364,6 +382,7 @@ def test_the_order_of_vips_and_backends_means_nothing(vips: list[ResolvedVip]) -
             item.interface,
             item.backend_interface,
             dict(reversed(list(item.macs.items()))),
+            unhealthy=item.unhealthy,
         )
         for item in reversed(vips)
     ]
@@ -439,12 +458,18 @@ def test_what_is_guarded_against_is_a_station_of_some_vip_at_its_address(vips: l
 
 @given(resolved_vips())
 def test_who_gets_new_flows(vips: list[ResolvedVip]) -> None:
-    """Who is up; of the pool, or if nobody there is, of the backups. Not who drains, is down or has no known MAC."""
+    """Who is up; of the pool, or if nobody there is, of the backups.
+
+    Not who drains, is down, fails its check or has no known MAC.
+    """
     for item in vips:
         able = [
             backend
             for backend in item.vip.backends
-            if backend.state == "up" and backend.weight > 0 and backend.address in item.macs
+            if backend.state == "up"
+            and backend.weight > 0
+            and backend.address in item.macs
+            and backend.address not in item.unhealthy
         ]
         assert item.takers == ([backend for backend in able if not backend.backup] or able)
 
@@ -453,12 +478,15 @@ def test_who_gets_new_flows(vips: list[ResolvedVip]) -> None:
 def test_no_hash_without_a_seed_and_none_beyond_its_table(vips: list[ResolvedVip]) -> None:
     """Without a seed the kernel draws one at each load, and all flows move."""
     table = render(vips, OWN)
+    # Where all fail their checks, nobody's turn comes, and the rules stay.
+    idle = {table.names[item.vip.name].turns for item in vips if not item.takers}
     for chain in table.chains.values():
         for rule in chain.rules:
             assert rule.count("jhash") == rule.count(f"seed {packet_fields.SEED:#x}")
             indexed = re.findall(r"mod (\d+)(?: seed \w+)? map @((?:slots|turns)_\S+)", rule)
             for size, name in indexed:
-                assert int(size) == table.maps[name].spec.size == len(table.maps[name].elements or {})
+                assert int(size) == table.maps[name].spec.size
+                assert len(table.maps[name].elements or {}) == (0 if name in idle else int(size))
             # A slot that is handed out is looked up as a mark; it is the same hash.
             again = r"meta mark set (?:ip6? daddr \. )?meta mark"
             handed = re.findall(rf"mod (\d+) seed \w+ {again} map @((?:pool)?handout_\S+)", rule)

@@ -1,0 +1,287 @@
+# Copyright (c) 2026, the dsr.layer2 authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The service on a load balancer that keeps its rules right between runs of Ansible.
+
+It looks at what is wanted (the files that the modules write), carries out the health checks that this asks
+for, publishes who is unhealthy, and brings the kernel to it: by the same plan as the modules, which are
+locked out meanwhile. Packets never pass through it; when it ends, everything stays as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import IPv6Address
+from random import Random
+from typing import Callable, Optional
+
+from ..common.errors import DsrError
+from ..nft_dsr.engine import LoadBalancer
+from ..nft_dsr.health_check import HealthCheck
+from ..nft_dsr.live import Live, LiveFile
+from ..nft_dsr.model import Backend, IPAddress, Vip
+from ..nft_dsr.probing import probe_marks, probed
+from ..nft_dsr.resolved import ResolvedVip
+from ..nft_dsr.state import STATE_DIRECTORY, StateFiles
+from . import notify
+from .checking import Checking, Probe, in_common
+from .output import say
+from .probe_base import Outcome, Target
+from .probes import probe
+from .verdicts import Floor, Transition
+
+_LOOK = 0.25  # seconds between two looks at the files and at the number of the kernel's last transaction
+_BEAT = 5.0  # seconds between two signs of life for systemd
+_AGAIN = 1.0  # seconds until a repair that failed is tried again
+_UNREADABLE = (0, 0, 0)
+
+
+class Agent:
+    """One load balancer's agent. ``tell`` takes a line for people, who read it in the journal."""
+
+    def __init__(
+        self,
+        load_balancer: Optional[LoadBalancer] = None,
+        live_file: Optional[LiveFile] = None,
+        directory: str = STATE_DIRECTORY,
+        asking: Probe = probe,
+        tell: Callable[[str], None] = say,
+    ) -> None:
+        self._live_file = live_file or LiveFile()
+        self._load_balancer = load_balancer or LoadBalancer(live=self._live_file, directory=directory)
+        self._paths = (StateFiles(directory).vips_path, StateFiles(directory).overrides_path)
+        self._asking = asking
+        self._say = tell
+        self._items: Sequence[ResolvedVip] = ()
+        self._targets: dict[tuple[HealthCheck, Target], list[tuple[Vip, Backend]]] = {}
+        self._wanting: dict[tuple[HealthCheck, Target], list[tuple[Vip, Backend]]] = {}
+        self._unjudged = False
+        self._floors: dict[str, Floor[IPAddress]] = {}
+        self._live = Live()
+        self._stamps: Sequence[tuple[int, ...]] = ()
+        self._generation: Optional[int] = None
+        self._complaint = ""
+        self._unable: set[tuple[str, str]] = set()
+
+    async def run(self) -> None:
+        """Until the task is cancelled. HostError if another agent runs."""
+        with self._live_file.held():
+            self._live = self._live_file.read_last()
+            self._woken = asyncio.Event()
+            self._checking = Checking(self._ask, self._on_transition, Random())
+            notify.ready()
+            beating = asyncio.ensure_future(_beat())
+            try:
+                await self._keep()
+            finally:
+                beating.cancel()
+                await self._checking.close()
+
+    async def _keep(self) -> None:
+        due = 0.0
+        loop = asyncio.get_running_loop()
+        while True:
+            self._look_at_files()
+            if self._judge() or (due <= loop.time() and self._is_altered()):
+                due = 0.0 if await self._reconcile() else loop.time() + _AGAIN
+            # wait_for() before Python 3.12 may lose a cancellation that comes together with the event.
+            timer = loop.call_later(_LOOK, self._woken.set)
+            await self._woken.wait()
+            timer.cancel()
+            self._woken.clear()
+
+    # -- what is wanted
+
+    def _look_at_files(self) -> None:
+        stamps = [_stamp(path) for path in self._paths]
+        if stamps == self._stamps:
+            return
+        self._stamps = stamps
+        try:
+            items = self._load_balancer.desired()
+        except DsrError as error:
+            self._say(f"the configuration is not taken, the one before stays in force: {error}")
+            return
+        first = not self._items
+        self._items = items
+        self._targets = targets_of(items)
+        self._floors = {
+            item.vip.name: self._floors.get(item.vip.name) or Floor(item.vip.health_check.min_healthy)
+            for item in items
+            if item.vip.health_check is not None
+        }
+        for item in items:
+            if item.vip.health_check is not None:
+                self._floors[item.vip.name].min_healthy = item.vip.health_check.min_healthy
+        self._wanting = {}
+        for (check, target), users in self._targets.items():
+            self._wanting.setdefault((in_common(check), target), []).extend(users)
+        self._checking.set_checks(self._targets, self._published)
+        self._unjudged = True
+        self._generation = None  # compare with the kernel once
+        checked = sum(1 for item in items if item.vip.health_check is not None)
+        what = "began" if first else "new configuration"
+        self._say(f"{what}; VIPs: {len(items)}, checked: {checked}, checks: {len(self._targets)}")
+
+    def _published(self, check: HealthCheck, target: Target) -> Optional[bool]:
+        """What an earlier agent made known of a backend: only that it was unhealthy is worth anything."""
+        for vip, backend in self._targets.get((check, target), ()):
+            if backend.address in self._live.unhealthy.get(vip.name, frozenset()):
+                return False
+        return None
+
+    # -- what is known
+
+    async def _ask(self, check: HealthCheck, target: Target) -> Outcome:
+        outcome = await self._asking(check, target)
+        if outcome.own and (check.type, outcome.cause) not in self._unable:
+            self._unable.add((check.type, outcome.cause))
+            self._say(
+                f"{target.backend}: this host cannot carry out its check ({check.type}), and goes by what it knew: "
+                f"{outcome.cause} (said once, of whatever backend)"
+            )
+        return outcome
+
+    def _on_transition(self, check: HealthCheck, target: Target, transition: Transition) -> None:
+        for vip, backend in self._wanting.get((in_common(check), target), ()):
+            state = "healthy" if transition.healthy else f"unhealthy: {transition.cause}"
+            self._say(f"{vip.name}: {backend.label} is {state} ({transition.consecutive} answers in a row)")
+        self._unjudged = True
+        self._woken.set()
+
+    def _judge(self) -> bool:
+        """Whether who is unhealthy has changed; the floors have their say."""
+        if not self._unjudged:
+            return False
+        self._unjudged = False
+        now = asyncio.get_running_loop().time()
+        failing: dict[str, set[IPAddress]] = {}
+        for key in self._checking.unhealthy():
+            for vip, backend in self._wanting.get(key, ()):
+                failing.setdefault(vip.name, set()).add(backend.address)
+        unhealthy: dict[str, frozenset[IPAddress]] = {}
+        for item in self._items:
+            vip = item.vip
+            if vip.health_check is None:
+                continue
+            found = failing.get(vip.name, set())
+            weights = {
+                backend.address: vip.table_weight(backend)
+                for backend in vip.backends
+                if not backend.down and not backend.draining and not backend.backup
+            }
+            counted, change = self._floors[vip.name].judge(now, weights, weights.keys() - found)
+            if change is not None:
+                self._say(f"{vip.name}: {change}")
+            left = frozenset(found - counted)
+            if left:
+                unhealthy[vip.name] = left
+        if unhealthy == self._live.unhealthy:
+            return False
+        self._live = Live(unhealthy, self._live.macs)
+        return True
+
+    # -- the kernel
+
+    def _is_altered(self) -> bool:
+        """Somebody's transaction may have touched our table."""
+        return self._generation is None or self._load_balancer.generation() != self._generation
+
+    async def _reconcile(self) -> bool:
+        live = self._live
+        try:
+            reasons, generation = await asyncio.get_running_loop().run_in_executor(
+                None, self._load_balancer.reconcile, live, self._items
+            )
+        except DsrError as error:
+            if str(error) != self._complaint:
+                self._say(f"the rules cannot be brought to what they should be, trying again: {error}")
+            self._complaint = str(error)
+            self._generation = None
+            return False
+        if self._complaint:
+            self._say("the rules are what they should be again")
+        self._complaint = ""
+        self._generation = generation
+        for reason in reasons:
+            self._say(f"changed: {reason}")
+        return True
+
+
+async def _beat() -> None:
+    """Tell systemd's watchdog that checks go on, also while a transaction takes long."""
+    while True:
+        notify.alive()
+        await asyncio.sleep(_BEAT)
+
+
+def _stamp(path: str) -> tuple[int, ...]:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return _UNREADABLE
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def targets_of(items: Iterable[ResolvedVip]) -> dict[tuple[HealthCheck, Target], list[tuple[Vip, Backend]]]:
+    """Every question that has to be asked, and who wants to know."""
+    found: dict[tuple[HealthCheck, Target], list[tuple[Vip, Backend]]] = {}
+    marks = _marks(items)
+    for item in items:
+        check = item.vip.health_check
+        if check is None:
+            continue
+        for backend in item.vip.backends:
+            if backend.down or backend.address not in item.macs:
+                continue
+            target = Target(
+                backend=backend.address,
+                vip=check.vip or backend.address,
+                connect_to=_reached_at(backend.address, item.backend_interface),
+                port=check.port or 0,
+                mark=marks.get(item.vip.name, 0),
+            )
+            found.setdefault((check, target), []).append((item.vip, backend))
+    return found
+
+
+def _reached_at(address: IPAddress, interface: str) -> IPAddress:
+    """What a socket connects to: a link-local address is one of a NIC."""
+    return IPv6Address(f"{address}%{interface}") if address.version == 6 and address.is_link_local else address
+
+
+def _marks(items: Iterable[ResolvedVip]) -> Mapping[str, int]:
+    """The mark of the packets that check a VIP through itself."""
+    groups: dict[tuple[str, int], list[ResolvedVip]] = {}
+    for item in probed(items):
+        groups.setdefault((item.backend_interface, item.vip.address.version), []).append(item)
+    return {
+        item.vip.name: marks[item.vip.address]
+        for group in groups.values()
+        for marks in [probe_marks(item.vip.address for item in group)]
+        for item in group
+    }
+
+
+def main(tell: Callable[[str], None] = say) -> int:
+    """Run the agent until it is told to end."""
+
+    async def work() -> None:
+        agent = asyncio.ensure_future(Agent(tell=tell).run())
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, agent.cancel)
+        try:
+            await agent
+        except asyncio.CancelledError:
+            notify.stopping()
+
+    try:
+        asyncio.run(work())
+    except DsrError as error:
+        tell(str(error))
+        return 1
+    return 0

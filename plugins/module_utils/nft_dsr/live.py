@@ -1,0 +1,128 @@
+# Copyright (c) 2026, the dsr.layer2 authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the agent found out: which backends are unhealthy, and where backends moved. It publishes; modules read.
+
+Modules render desired state, overrides and this, so that a run in the middle of a failure neither brings a
+dead backend back nor takes what the agent changed for drift. When no agent runs, what it found out once is
+nobody's knowledge any more and is left aside. That it runs is seen from a lock that dies with it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..common.errors import ConfigError, DsrError, HostError
+from ..common.files import read_text, write_text
+from . import model
+from .resolved import ResolvedVip
+
+STATE_FILE = "/run/nft-dsr/state.json"
+AGENT_LOCK = "/run/nft-dsr/agent.lock"
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Live:
+    """``unhealthy`` has the backends of each VIP that fail their check; ``macs`` the MAC addresses that changed."""
+
+    unhealthy: Mapping[str, frozenset[model.IPAddress]] = field(default_factory=dict)
+    macs: Mapping[model.IPAddress, str] = field(default_factory=dict)
+
+    def applied_to(self, item: ResolvedVip) -> ResolvedVip:
+        """The VIP as it is served now. A MAC address that the user pinned stays."""
+        vip = item.vip
+        pinned = {backend.address for backend in vip.backends if backend.mac}
+        moved = {
+            backend.address: self.macs[backend.address]
+            for backend in vip.backends
+            if backend.address in self.macs and backend.address not in pinned
+        }
+        # A check that is not asked for any more says nothing.
+        unhealthy = self.unhealthy.get(vip.name, frozenset()) if vip.health_check else frozenset()
+        if not moved and not unhealthy:
+            return item
+        return replace(item, macs={**item.macs, **moved}, unhealthy=unhealthy)
+
+
+class LiveFile:
+    """The published state, and the lock that says whether anybody stands behind it."""
+
+    def __init__(self, path: str = STATE_FILE, lock_path: str = AGENT_LOCK) -> None:
+        self._path = path
+        self._lock_path = lock_path
+
+    def agent_runs(self) -> bool:
+        """Whether an agent holds the lock."""
+        try:
+            descriptor = os.open(self._lock_path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+        except OSError:
+            return True
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Be the agent. HostError when another one is."""
+        try:
+            os.makedirs(os.path.dirname(self._lock_path), mode=0o755, exist_ok=True)
+            descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise HostError(f"{self._lock_path}: cannot be locked: {error.strerror}") from error
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise HostError(f"another agent runs on this host ({self._lock_path} is locked)") from None
+            yield
+        finally:
+            os.close(descriptor)
+
+    def read(self) -> Live:
+        """What the running agent says; nothing if none runs, or if it says nothing that can be understood."""
+        return self.read_last() if self.agent_runs() else Live()
+
+    def read_last(self) -> Live:
+        """What was published last, by whomever: where a new agent begins."""
+        try:
+            document: Any = json.loads(read_text(self._path) or "{}")
+            if document.get("version") != _VERSION:
+                return Live()
+            return Live(
+                {
+                    model.parse_name(vip, "unhealthy"): frozenset(
+                        model.parse_address(address, f"unhealthy.{vip}") for address in addresses
+                    )
+                    for vip, addresses in document["unhealthy"].items()
+                },
+                {
+                    model.parse_address(address, "macs"): model.parse_mac(mac, f"macs.{address}")
+                    for address, mac in document["macs"].items()
+                },
+            )
+        except (DsrError, ConfigError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return Live()
+
+    def publish(self, live: Live) -> None:
+        """Say it to whoever asks."""
+        document = {
+            "version": _VERSION,
+            "unhealthy": {
+                vip: sorted(str(address) for address in addresses)
+                for vip, addresses in sorted(live.unhealthy.items())
+                if addresses
+            },
+            "macs": {str(address): live.macs[address] for address in sorted(live.macs, key=str)},
+        }
+        write_text(self._path, json.dumps(document, indent=2) + "\n", 0o644)

@@ -1,0 +1,609 @@
+# Copyright (c) 2026, the dsr.layer2 authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the agent makes of answers, of files and of others' transactions; its time goes on at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from ipaddress import IPv4Address, ip_address
+from pathlib import Path
+from typing import Any, Callable, Optional, cast
+
+import pytest
+
+from ansible_collections.dsr.layer2.plugins.module_utils.agent import agent as agent_module
+from ansible_collections.dsr.layer2.plugins.module_utils.agent import notify
+from ansible_collections.dsr.layer2.plugins.module_utils.agent.agent import Agent, main, targets_of
+from ansible_collections.dsr.layer2.plugins.module_utils.agent.probe_base import Outcome, Target
+from ansible_collections.dsr.layer2.plugins.module_utils.common.errors import DsrError, HostError
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr import model
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.engine import LoadBalancer
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.health_check import HealthCheck
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.live import Live, LiveFile
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.probing import probe_marks
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.resolved import ResolvedVip
+from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.agent import test_checking
+from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.hosts import (
+    Host,
+    backends,
+    mac_of,
+    vip,
+)
+
+B1, B2, B3 = (IPv4Address(f"10.77.0.{number}") for number in (21, 22, 23))
+CHECK = {"type": "tcp", "interval": 1, "rise": 2, "fall": 3}
+
+
+class _Loop(test_checking._Loop):
+    """What threads do is done at once, too."""
+
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
+        done = self.create_future()
+        try:
+            done.set_result(func(*args))
+        except Exception as error:
+            done.set_exception(error)
+        return done
+
+
+def resolved(options: dict[str, Any], without_mac: tuple[str, ...] = ()) -> ResolvedVip:
+    parsed = model.parse_vip(options, "")
+    addresses = [backend.address for backend in parsed.backends if str(backend.address) not in without_mac]
+    return ResolvedVip(parsed, "eth0", "eth0", {address: mac_of(str(address)) for address in addresses})
+
+
+def checked(name: str = "web", check: Optional[dict[str, Any]] = None, **options: Any) -> ResolvedVip:
+    return resolved(vip(name, health_check={**CHECK, **(check or {})}, **options))
+
+
+class Site:
+    """The load balancer that the agent works on, and the backends that it asks."""
+
+    def __init__(self, folder: Path, *items: ResolvedVip) -> None:
+        self.folder = folder
+        self.items = list(items)
+        self.live_file = LiveFile(str(folder / "state.json"), str(folder / "agent.lock"))
+        self.load_balancer = cast(LoadBalancer, self)  # unless a test has a whole one
+        self.unreadable = ""
+        self.refused = ""
+        self.unable = ""
+        self.number = 1
+        self.lives: list[Live] = []
+        self.tried: list[float] = []
+        self.failing: set[Any] = set()
+        self.asked: set[tuple[HealthCheck, Target]] = set()
+        self.said: list[str] = []
+        self.agent: Optional[Agent] = None
+        self.task: Optional[asyncio.Future[None]] = None
+
+    # what a LoadBalancer has for agents
+
+    def desired(self) -> list[ResolvedVip]:
+        if self.unreadable:
+            raise HostError(self.unreadable)
+        return list(self.items)
+
+    def generation(self) -> int:
+        return self.number
+
+    def reconcile(self, live: Live, last: Sequence[ResolvedVip] = ()) -> tuple[list[str], int]:
+        self.tried.append(test_checking.now())
+        if self.refused:
+            raise HostError(self.refused)
+        self.lives.append(live)
+        return [f"number {len(self.lives)}"], self.number
+
+    async def probe(self, check: HealthCheck, target: Target) -> Outcome:
+        self.asked.add((check, target))
+        if self.unable:
+            return Outcome(False, self.unable, 0.0, own=True)
+        failed = target.backend in self.failing
+        return Outcome(not failed, "connection refused" if failed else "", 0.0)
+
+    # what tests do with it
+
+    def configure(self, *items: ResolvedVip, file: str = "vips.json") -> None:
+        """Another configuration, and the file from which that is seen."""
+        self.items = list(items) or self.items
+        path = self.folder / file
+        path.write_text(path.read_text() + "." if path.exists() else ".")
+
+    async def until(self, wanted: Callable[[], bool], seconds: float = 60.0) -> float:
+        assert self.task is not None
+        begun = test_checking.now()
+        while not wanted():
+            if self.task.done():
+                self.task.result()
+            assert test_checking.now() - begun < seconds, f"it did not come about; the agent said: {self.said}"
+            await asyncio.sleep(0.01)
+        return test_checking.now() - begun
+
+    async def heard(self, text: str) -> None:
+        await self.until(lambda: any(text in line for line in self.said))
+
+    async def unhealthy(self, **expected: set[Any]) -> float:
+        """Wait for the kernel to have it so."""
+        return await self.until(lambda: bool(self.lives) and dict(self.lives[-1].unhealthy) == expected)
+
+    def tell(self, story: Callable[[], Awaitable[None]]) -> None:
+        """Run the agent as long as the story takes."""
+
+        async def whole() -> None:
+            self.agent = Agent(self.load_balancer, self.live_file, str(self.folder), self.probe, tell=self.said.append)
+            self.task = asyncio.ensure_future(self.agent.run())
+            try:
+                await story()
+            finally:
+                self.task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await self.task
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(test_checking, "_Loop", _Loop)
+            test_checking.run(whole())
+        assert not self.live_file.agent_runs()
+
+
+# -- who is unhealthy
+
+
+def test_a_backend_that_fails_is_taken_out_and_comes_back(tmp_path: Path) -> None:
+    site = Site(tmp_path, checked())
+
+    async def story() -> None:
+        await site.unhealthy()
+        assert site.live_file.agent_runs() and site.said[0] == "began; VIPs: 1, checked: 1, checks: 3"
+        site.failing = {B1}
+        assert await site.unhealthy(web={B1}) <= 3
+        await site.heard("web: 10.77.0.21 is unhealthy: connection refused (3 answers in a row)")
+        site.failing = set()
+        await site.unhealthy()
+        await site.heard("web: 10.77.0.21 is healthy (2 answers in a row)")
+        assert len(site.lives) == 3 and "changed: number 3" in site.said
+
+    site.tell(story)
+
+
+def test_a_verdict_is_acted_upon_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not at the next look."""
+    monkeypatch.setattr(agent_module, "_LOOK", 1000.0)
+    site = Site(tmp_path, checked())
+
+    async def story() -> None:
+        await site.unhealthy()
+        site.failing = {B1}
+        assert await site.unhealthy(web={B1}) <= 3.02
+
+    site.tell(story)
+
+
+def test_a_quiet_host_is_left_alone(tmp_path: Path) -> None:
+    site = Site(
+        tmp_path,
+        checked(),
+        checked("other", ports=["81"], check={"via": "backend"}),
+        resolved(vip("plain", ports=["82"])),
+    )
+
+    async def story() -> None:
+        await asyncio.sleep(600)
+        assert len(site.lives) == len(site.tried) == 1 and len(site.said) == 2
+
+    site.tell(story)
+
+
+def test_a_floor_keeps_a_pool_whose_check_fails_nearly_everywhere(tmp_path: Path) -> None:
+    """Those that cannot serve anyway neither count nor come back."""
+    pool = [*backends(21, 22, weight=2), *backends(23), *backends(24, state="drain"), *backends(25, backup=True)]
+    site = Site(tmp_path, checked(check={"min_healthy": 0.5}, scheduler="weighted_round_robin", backends=pool))
+    drained, spare = IPv4Address("10.77.0.24"), IPv4Address("10.77.0.25")
+
+    async def story() -> None:
+        site.failing = {B1, drained, spare}
+        await site.unhealthy(web={B1, drained, spare})
+        site.failing |= {B2}
+        await site.unhealthy(web={drained, spare})
+        await site.heard("web: 20% of the pool are healthy, the floor is 50%: health is ignored, all backends serve")
+        site.failing -= {B1}
+        await site.unhealthy(web={B2, drained, spare})
+        await site.heard("health is heeded again")
+
+    site.tell(story)
+
+
+def test_two_vips_share_a_check_and_each_hears_of_it(tmp_path: Path) -> None:
+    """They are asked once; what is made of it is each one's own matter."""
+    via = {"via": "backend", "port": 80}
+    site = Site(
+        tmp_path,
+        checked("heeding", check=via),
+        checked("ignoring", check={**via, "min_healthy": 0.9}, address="10.77.0.101"),
+    )
+
+    async def story() -> None:
+        site.failing = {B1}
+        await site.unhealthy(heeding={B1})
+        await site.heard("heeding: 10.77.0.21 is unhealthy")
+        await site.heard("ignoring: 10.77.0.21 is unhealthy")
+        await site.heard("ignoring: 67% of the pool are healthy")
+        assert len(site.asked) == 3, "each backend is asked once for both"
+
+    site.tell(story)
+
+
+def test_a_host_that_cannot_ask_takes_nobody_out_and_says_so_once(tmp_path: Path) -> None:
+    site = Site(tmp_path, checked())
+
+    async def story() -> None:
+        site.failing = {B1}
+        await site.unhealthy(web={B1})
+        site.unable = "this host: too many open files"
+        await asyncio.sleep(60)
+        assert site.lives[-1].unhealthy == {"web": {B1}} and len(site.lives) == 2
+        assert sum("cannot carry out its check (tcp)" in line and site.unable in line for line in site.said) == 1
+        site.unable = ""
+        site.failing = set()
+        await site.unhealthy()
+
+    site.tell(story)
+
+
+def test_it_begins_where_the_last_one_ended(tmp_path: Path) -> None:
+    """Who was unhealthy stays so until answers say otherwise, on VIPs that still check; MAC addresses stay."""
+    site = Site(tmp_path, checked(), resolved(vip("plain", ports=["81"])))
+    macs = {B2: "02:00:00:00:00:99"}
+    site.live_file.publish(Live({"web": frozenset([B1]), "plain": frozenset([B1]), "gone": frozenset([B1])}, macs))
+    site.failing = {B1}
+
+    async def story() -> None:
+        await site.unhealthy(web={B1})
+        assert len(site.lives) == 1 and site.lives[0].macs == macs
+        site.failing = set()
+        await site.unhealthy()
+        assert site.lives[-1].macs == macs
+
+    site.tell(story)
+
+
+def test_only_one_runs(tmp_path: Path) -> None:
+    site = Site(tmp_path, checked())
+    with site.live_file.held(), pytest.raises(HostError, match="another agent runs on this host"):
+        asyncio.run(Agent(site.load_balancer, site.live_file, str(tmp_path), site.probe).run())
+    assert site.tried == []
+
+
+# -- what is wanted
+
+
+def test_a_new_configuration_is_taken(tmp_path: Path) -> None:
+    site = Site(tmp_path, checked())
+
+    async def story() -> None:
+        site.failing = {B1}
+        await site.unhealthy(web={B1})
+        number = len(site.lives)
+        site.configure(checked("other", ports=["81"]), checked())
+        await site.heard("new configuration; VIPs: 2, checked: 2, checks: 6")
+        await site.until(lambda: len(site.lives) > number, 0.5)
+        assert site.lives[number].unhealthy == {"web": {B1}}, "what is known stays known"
+        await site.unhealthy(web={B1}, other={B1})
+        site.configure(checked(check={"min_healthy": 1}))
+        await site.unhealthy()
+        site.configure(checked())
+        await site.unhealthy(web={B1})
+        site.configure(resolved(vip()))
+        await site.unhealthy()
+        site.configure(checked(backends=backends(21, 22)))
+        await site.unhealthy(web={B1})
+
+    site.tell(story)
+
+
+def test_a_drain_is_heard_of(tmp_path: Path) -> None:
+    site = Site(tmp_path, checked())
+
+    async def story() -> None:
+        await site.unhealthy()
+        site.configure(checked(backends=[*backends(21, state="drain"), *backends(22, 23)]), file="overrides.json")
+        await site.until(lambda: len(site.lives) == 2, 0.5)
+
+    site.tell(story)
+
+
+def test_a_configuration_that_cannot_be_read_leaves_the_one_before_in_force(tmp_path: Path) -> None:
+    site = Site(tmp_path, checked())
+
+    async def story() -> None:
+        await site.unhealthy()
+        site.unreadable = "vips.json: no JSON"
+        site.configure()
+        await site.heard("the configuration is not taken, the one before stays in force: vips.json: no JSON")
+        site.failing = {B1}
+        await site.unhealthy(web={B1})
+        await asyncio.sleep(60)
+        assert sum("not taken" in line for line in site.said) == 1
+        site.unreadable = ""
+        site.configure(checked(check={"min_healthy": 1}))
+        await site.unhealthy()
+
+    site.tell(story)
+
+
+def test_a_start_without_a_configuration_that_can_be_read_forgets_nothing(tmp_path: Path) -> None:
+    site = Site(tmp_path, checked())
+    site.live_file.publish(Live({"web": frozenset([B1])}))
+    site.unreadable = "vips.json: no JSON"
+    site.failing = {B1}
+
+    async def story() -> None:
+        await site.heard("the configuration is not taken")
+        await asyncio.sleep(10)
+        site.unreadable = ""
+        number = len(site.lives)
+        site.configure(checked())
+        await site.until(lambda: len(site.lives) > number, 0.5)
+        assert all(live.unhealthy == {"web": {B1}} for live in site.lives)
+
+    site.tell(story)
+
+
+# -- the kernel
+
+
+def test_somebody_elses_transaction_is_looked_into(tmp_path: Path) -> None:
+    site = Site(tmp_path, checked())
+
+    async def story() -> None:
+        await site.unhealthy()
+        for _transaction in range(2):
+            site.number += 1
+            site.lives.clear()
+            await site.until(lambda: bool(site.lives), 0.5)
+        await asyncio.sleep(60)
+        assert len(site.lives) == 1
+
+    site.tell(story)
+
+
+def test_a_repair_that_fails_is_tried_again_each_second(tmp_path: Path) -> None:
+    site = Site(tmp_path, checked())
+    site.refused = "the interface 'eth0' is gone"
+
+    async def story() -> None:
+        await asyncio.sleep(10.5)
+        gaps = [later - sooner for sooner, later in zip(site.tried, site.tried[1:])]
+        assert 8 <= len(gaps) <= 10 and min(gaps) >= 1.0, gaps
+        assert [line for line in site.said if "trying again" in line] == [
+            "the rules cannot be brought to what they should be, trying again: the interface 'eth0' is gone"
+        ]
+        site.refused = "no permission"
+        await site.heard("trying again: no permission")
+        site.refused = ""
+        await site.heard("the rules are what they should be again")
+        tried = len(site.tried)
+        await asyncio.sleep(60)
+        assert len(site.tried) == tried, "that is the end of it"
+
+    site.tell(story)
+
+
+def test_news_do_not_wait_for_the_next_try_and_are_not_lost(tmp_path: Path) -> None:
+    site = Site(tmp_path, checked())
+
+    async def story() -> None:
+        await site.unhealthy()
+        site.refused = "no"
+        site.failing = {B1}
+        await site.heard("trying again: no")
+        site.refused = ""
+        assert await site.unhealthy(web={B1}) <= 1.3
+
+    site.tell(story)
+
+
+def test_it_ends_even_if_news_come_in_that_moment(tmp_path: Path) -> None:
+    site = Site(tmp_path, checked())
+
+    async def story() -> None:
+        await site.unhealthy()
+        await asyncio.sleep(1)
+        assert site.agent is not None and site.task is not None
+        site.agent._woken.set()
+        site.task.cancel()
+        done, _pending = await asyncio.wait([site.task], timeout=10.1)
+        assert done and site.task.cancelled()
+
+    site.tell(story)
+
+
+# -- whom to ask
+
+
+def test_a_check_through_the_vip_is_marked_for_it() -> None:
+    one, other = checked(), checked("other", address="10.77.0.101", check={"port": 81})
+    marks = probe_marks([one.vip.address, other.vip.address])
+    for item, port in ((one, 80), (other, 81)):
+        found = [target for (_check, target), users in targets_of([one, other]).items() if users[0][0] is item.vip]
+        assert found == [
+            Target(address, item.vip.address, address, port, mark=marks[item.vip.address]) for address in (B1, B2, B3)
+        ]
+
+
+def test_a_check_of_the_backend_itself_has_no_mark() -> None:
+    for options in ({"via": "backend"}, {"type": "exec", "port": None, "command": ["/bin/true"]}):
+        found = [target for _check, target in targets_of([checked(check=options)])]
+        assert [target.backend for target in found] == [B1, B2, B3]
+        assert {target.mark for target in found} == {0}
+
+
+def test_who_gets_no_packets_is_not_asked() -> None:
+    pool = [*backends(21, state="down"), *backends(22, state="drain"), *backends(23), *backends(24, backup=True)]
+    options = vip(backends=pool, require_mac=False, health_check=CHECK)
+    found = targets_of([resolved(options, without_mac=("10.77.0.23",)), resolved(vip("plain", ports=["81"]))])
+    assert [str(target.backend) for _check, target in found] == ["10.77.0.22", "10.77.0.24"]
+
+
+def test_a_link_local_backend_is_one_of_its_nic() -> None:
+    pool = [{"address": "fe80::21"}]
+    options = vip(address="fd00:77::100", backend_interface="eth1", backends=pool, health_check=CHECK)
+    ((_check, target),) = targets_of([replace(resolved(options), backend_interface="eth1")])
+    assert (target.backend, str(target.connect_to)) == (ip_address("fe80::21"), "fe80::21%eth1")
+
+
+def test_who_asks_the_same_is_listed_once() -> None:
+    via = {"via": "backend", "port": 80}
+    items = [checked(check=via), checked("other", check=via, ports=["81"])]
+    found = targets_of(items)
+    assert [[owner.name for owner, _backend in users] for users in found.values()] == [["web", "other"]] * 3
+
+
+# -- on a load balancer made of data
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """One that serves a VIP that is checked."""
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    made = Host(tmp_path)
+    made.load_balancer.set_vips([vip(health_check=CHECK)], True, False)
+    return made
+
+
+def serves(host: Host, address: str) -> bool:
+    elements = host.nft.table.maps["poolbackends_web"].elements
+    return any(key.endswith(f"0x{int(ip_address(address)):08x}") for key in elements)
+
+
+def test_a_load_balancer_is_kept_right(host: Host) -> None:
+    """From the check to the kernel, through all that lies between."""
+    site = Site(host.folder)
+    site.load_balancer, site.live_file = host.load_balancer, host.live_file
+
+    async def story() -> None:
+        await site.heard("began")
+        site.failing = {B1}
+        await site.until(lambda: not serves(host, "10.77.0.21"))
+        assert serves(host, "10.77.0.22") and host.live_file.read() == Live({"web": frozenset([B1])})
+        assert not host.load_balancer.set_vips([vip(health_check=CHECK)], True, False).changed
+        host.nft.flush()
+        await site.until(lambda: "nft_dsr" in host.nft.tables, 0.5)
+        assert serves(host, "10.77.0.22") and not serves(host, "10.77.0.21")
+        site.failing = set()
+        await site.until(lambda: serves(host, "10.77.0.21"))
+
+    site.tell(story)
+
+
+def test_health_is_acted_upon_while_the_files_cannot_be_read(host: Host) -> None:
+    site = Site(host.folder)
+    site.load_balancer, site.live_file = host.load_balancer, host.live_file
+
+    async def story() -> None:
+        await site.heard("began")
+        (host.folder / "vips.json").write_text("no JSON")
+        await site.heard("the one before stays in force")
+        site.failing = {B1}
+        await site.until(lambda: not serves(host, "10.77.0.21"), 10)
+
+    site.tell(story)
+
+
+# -- systemd
+
+
+@pytest.fixture(params=["path", "abstract"])
+def systemd(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """Who listens to what services say."""
+    name = str(tmp_path / "notify") if request.param == "path" else f"@dsr-layer2-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.bind(name.replace("@", "\0", 1) if request.param == "abstract" else name)
+        channel.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", name)
+        yield channel
+
+
+def received(channel: socket.socket) -> list[str]:
+    found = []
+    with suppress(BlockingIOError):
+        while True:
+            found.append(channel.recv(100).decode())
+    return found
+
+
+def test_systemd_is_told(systemd: socket.socket) -> None:
+    notify.ready()
+    notify.alive()
+    notify.stopping()
+    assert received(systemd) == ["READY=1", "WATCHDOG=1", "STOPPING=1"]
+
+
+@pytest.mark.parametrize("name", ["", "/nonexistent/notify", f"/{'x' * 200}"])
+def test_without_systemd_nobody_is_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", name)
+    notify.ready()
+    monkeypatch.delenv("NOTIFY_SOCKET")
+    notify.ready()
+
+
+def test_systemd_hears_that_it_lives_for_as_long_as_it_does(systemd: socket.socket, tmp_path: Path) -> None:
+    site = Site(tmp_path, checked())
+
+    async def story() -> None:
+        await site.unhealthy()
+        assert sorted(received(systemd)) == ["READY=1", "WATCHDOG=1"]
+        site.refused = "no"  # a host in trouble is no agent in trouble
+        site.number += 1
+        for _beat in range(5):
+            await asyncio.sleep(5)
+            assert set(received(systemd)) == {"WATCHDOG=1"}
+
+    site.tell(story)
+    assert received(systemd) == [], "it lives no more"
+
+
+# -- the program
+
+
+class _Endless:
+    """An agent that is told to end as soon as it runs."""
+
+    number = signal.SIGTERM
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._say = tell
+
+    async def run(self) -> None:
+        try:
+            os.kill(os.getpid(), self.number)
+            await asyncio.wait_for(asyncio.Event().wait(), 30)
+        finally:
+            self._say("cleaned up")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_when_it_is_told_to(
+    number: signal.Signals, systemd: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_module, "Agent", _Endless)
+    monkeypatch.setattr(_Endless, "number", number)
+    said: list[str] = []
+    assert main(said.append) == 0
+    assert said == ["cleaned up"] and received(systemd) == ["STOPPING=1"]
+
+
+def test_what_keeps_it_from_running_is_said(systemd: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refused(_Endless):
+        async def run(self) -> None:
+            raise DsrError("another agent runs on this host")
+
+    monkeypatch.setattr(agent_module, "Agent", Refused)
+    said: list[str] = []
+    assert main(said.append) == 1
+    assert said == ["another agent runs on this host"] and received(systemd) == []
