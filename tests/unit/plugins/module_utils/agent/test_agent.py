@@ -453,7 +453,9 @@ def test_who_gets_no_packets_is_not_asked() -> None:
 def test_a_link_local_backend_is_one_of_its_nic() -> None:
     pool = [{"address": "fe80::21"}]
     options = vip(address="fd00:77::100", backend_interface="eth1", backends=pool, health_check=CHECK)
-    ((_check, target),) = targets_of([replace(resolved(options), backend_interface="eth1")])
+    targets = [target for _check, target in targets_of([replace(resolved(options), backend_interface="eth1")])]
+    target = targets[0]
+    assert len(targets) == 1
     assert (target.backend, str(target.connect_to)) == (ip_address("fe80::21"), "fe80::21%eth1")
 
 
