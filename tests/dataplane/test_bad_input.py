@@ -509,8 +509,28 @@ CASES = [
     ),
     Case(
         "option of a later version",
-        "vips[1].health_check: unknown option; there are: name, address, interface,",
-        beside(health_check={"type": "tcp"}),
+        "vips[1].sorry_server: unknown option; there are: name, address, interface,",
+        beside(sorry_server="10.77.0.9"),
+    ),
+    Case(
+        "check of an unknown type",
+        "vips[1].health_check.type: 'smtp' is not known; choose one of: tcp, http, https, dns, icmp, exec",
+        beside(health_check={"type": "smtp"}),
+    ),
+    Case(
+        "check with an option that has no effect",
+        "vips[1].health_check.path: has no effect on a check of type tcp, only on http and https; leave it out",
+        beside(health_check={"type": "tcp", "port": 80, "path": "/up"}),
+    ),
+    Case(
+        "check that takes longer than its interval",
+        "vips[1].health_check.timeout: 5 s are longer than the interval of 2 s",
+        beside(health_check={"type": "tcp", "port": 80, "timeout": 5}),
+    ),
+    Case(
+        "check by a command that is none",
+        "vips[1].health_check.command",
+        beside(health_check={"type": "exec", "command": ["reboot; true"]}),
     ),
     Case(
         "unknown option of a backend",
