@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv6Address
 from random import Random
 from typing import Callable, Optional
@@ -23,7 +23,7 @@ from ..nft_dsr.engine import LoadBalancer
 from ..nft_dsr.health_check import HealthCheck
 from ..nft_dsr.live import Live, LiveFile
 from ..nft_dsr.model import Backend, IPAddress, Vip
-from ..nft_dsr.probing import probe_marks, probed
+from ..nft_dsr.probing import marks_of
 from ..nft_dsr.resolved import ResolvedVip
 from ..nft_dsr.state import STATE_DIRECTORY, StateFiles
 from . import notify
@@ -108,23 +108,21 @@ class Agent:
         first = not self._items
         self._items = items
         self._targets = targets_of(items)
-        self._floors = {
-            item.vip.name: self._floors.get(item.vip.name) or Floor(item.vip.health_check.min_healthy)
-            for item in items
-            if item.vip.health_check is not None
-        }
+        floors: dict[str, Floor[IPAddress]] = {}
         for item in items:
             if item.vip.health_check is not None:
-                self._floors[item.vip.name].min_healthy = item.vip.health_check.min_healthy
+                floor = self._floors.get(item.vip.name) or Floor(0.0)
+                floor.min_healthy = item.vip.health_check.min_healthy
+                floors[item.vip.name] = floor
+        self._floors = floors
         self._wanting = {}
         for (check, target), users in self._targets.items():
             self._wanting.setdefault((in_common(check), target), []).extend(users)
         self._checking.set_checks(self._targets, self._published)
         self._unjudged = True
         self._generation = None  # compare with the kernel once
-        checked = sum(1 for item in items if item.vip.health_check is not None)
         what = "began" if first else "new configuration"
-        self._say(f"{what}; VIPs: {len(items)}, checked: {checked}, checks: {len(self._targets)}")
+        self._say(f"{what}; VIPs: {len(items)}, checked: {len(floors)}, checks: {len(self._targets)}")
 
     def _published(self, check: HealthCheck, target: Target) -> Optional[bool]:
         """What an earlier agent made known of a backend: only that it was unhealthy is worth anything."""
@@ -229,7 +227,7 @@ def _stamp(path: str) -> tuple[int, ...]:
 def targets_of(items: Iterable[ResolvedVip]) -> dict[tuple[HealthCheck, Target], list[tuple[Vip, Backend]]]:
     """Every question that has to be asked, and who wants to know."""
     found: dict[tuple[HealthCheck, Target], list[tuple[Vip, Backend]]] = {}
-    marks = _marks(items)
+    marks = marks_of(items)
     for item in items:
         check = item.vip.health_check
         if check is None:
@@ -251,19 +249,6 @@ def targets_of(items: Iterable[ResolvedVip]) -> dict[tuple[HealthCheck, Target],
 def _reached_at(address: IPAddress, interface: str) -> IPAddress:
     """What a socket connects to: a link-local address is one of a NIC."""
     return IPv6Address(f"{address}%{interface}") if address.version == 6 and address.is_link_local else address
-
-
-def _marks(items: Iterable[ResolvedVip]) -> Mapping[str, int]:
-    """The mark of the packets that check a VIP through itself."""
-    groups: dict[tuple[str, int], list[ResolvedVip]] = {}
-    for item in probed(items):
-        groups.setdefault((item.backend_interface, item.vip.address.version), []).append(item)
-    return {
-        item.vip.name: marks[item.vip.address]
-        for group in groups.values()
-        for marks in [probe_marks(item.vip.address for item in group)]
-        for item in group
-    }
 
 
 def main(tell: Callable[[str], None] = say) -> int:

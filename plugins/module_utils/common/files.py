@@ -78,15 +78,21 @@ def remove(path: str) -> bool:
 
 
 @contextmanager
-def lock(path: str) -> Iterator[None]:
-    """Hold an exclusive lock on ``path`` (made when missing), waiting for whoever has it."""
+def lock(path: str, busy: str = "") -> Iterator[None]:
+    """Hold an exclusive lock on ``path`` (made when missing), waiting for whoever has it.
+
+    With ``busy`` nobody is waited for: that is the text of the HostError then.
+    """
     try:
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise HostError(f"{path}: cannot be locked: {error.strerror}") from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+        except BlockingIOError:
+            raise HostError(busy) from None
         yield
     finally:
         os.close(descriptor)

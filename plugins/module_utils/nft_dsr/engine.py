@@ -73,6 +73,7 @@ class _Comparison:
     plan: Plan
     have: KernelTable
     modes: Mapping[str, str]
+    macs: Mapping[str, str]  # of the NICs
     transactions: int = 0
 
 
@@ -154,10 +155,8 @@ class LoadBalancer:
         self._kernel.check_usable()
         with lock(self._lock_file):
             self._dialect = self._kernel.dialect()
-            old = self._files.read_vips()
-            overrides = self._files.read_overrides()
             live = self._live.read()
-            served = [live.applied_to(with_overrides(item, overrides)) for item in old]
+            served = [live.applied_to(item) for item in self.desired()]
             wanted = [item for item in served if only is None or item.vip.name == only]
             try:
                 macs, nics = self._nics(served)
@@ -169,8 +168,9 @@ class LoadBalancer:
                 have = self._kernel.read()
                 names = names_in_use([item.vip for item in wanted], have)
                 differences = {item.vip.name: [str(error)] for item in wanted}
+            watched = self._live.agent_runs()
             return have.present, [
-                self._figures(item, have, names.get(item.vip.name, Names()), differences[item.vip.name])
+                self._figures(item, have, names.get(item.vip.name, Names()), differences[item.vip.name], watched)
                 for item in wanted
             ]
 
@@ -217,11 +217,11 @@ class LoadBalancer:
             served = [live.applied_to(item) for item in lasting]
             rearmed = [f"switch_{name}" for name in _newly_draining(before, lasting)]
             new = {item.vip.name for item in served} - {item.vip.name for item in old}
-            comparison, boot = self._brought_to(served, lasting, rearmed, new, check_mode)
+            comparison = self._brought_to(served, rearmed, new, check_mode)
             plan = comparison.plan
             files = [
                 FileChange(self._files.vips_path, vips_text(desired.resolved)),
-                FileChange(self._files.ruleset_path, boot_text(boot)),
+                FileChange(self._files.ruleset_path, boot_text(self._for_boot(comparison, served, lasting))),
             ]
             if desired.overrides or old_overrides:
                 files.append(FileChange(self._files.overrides_path, overrides_text(desired.overrides)))
@@ -277,22 +277,16 @@ class LoadBalancer:
             self._dialect = self._kernel.dialect()
             served = [live.applied_to(item) for item in lasting]
             before = self._kernel.generation()
-            comparison, _boot = self._brought_to(served, lasting, (), (), False)
+            comparison = self._brought_to(served, (), (), False)
             generation = None if before is None else before + comparison.transactions
             return list(comparison.plan.reasons), generation
 
     def _brought_to(
-        self,
-        served: Sequence[ResolvedVip],
-        lasting: Sequence[ResolvedVip],
-        rearmed: Sequence[str],
-        new: Collection[str],
-        check_mode: bool,
-    ) -> tuple[_Comparison, Table]:
-        """Bring the kernel to what is wanted, but for check mode; what it took, and what a boot is to load.
+        self, served: Sequence[ResolvedVip], rearmed: Sequence[str], new: Collection[str], check_mode: bool
+    ) -> _Comparison:
+        """Bring the kernel to what is wanted, but for check mode; what it took.
 
-        ``lasting`` is the same without what the agent found out, which a boot begins without. ``rearmed`` are maps to
-        be made anew, ``new`` VIPs that were not there before.
+        ``rearmed`` are maps to be made anew, ``new`` VIPs that were not there before.
         """
         macs, nics = self._nics(served)
         moment = now(self._kernel.generation(), nics)
@@ -306,11 +300,17 @@ class LoadBalancer:
             comparison = self._applied(served, macs, None, rearmed, new, check_mode)
         if not check_mode:
             self._remember(moment, comparison, nics)
+        return comparison
+
+    def _for_boot(
+        self, comparison: _Comparison, served: Sequence[ResolvedVip], lasting: Sequence[ResolvedVip]
+    ) -> Table:
+        """What a boot is to load: ``lasting`` is ``served`` without what the agent found out."""
         boot_modes = flow_modes([item.vip for item in served], ())
         if boot_modes == comparison.modes and list(served) == list(lasting):
-            return comparison, comparison.table
+            return comparison.table
         # No flow is known at a boot, so nothing is left over either.
-        return comparison, render(lasting, macs, comparison.table.names, boot_modes, self._dialect)
+        return render(lasting, comparison.macs, comparison.table.names, boot_modes, self._dialect)
 
     def _applied(
         self,
@@ -375,7 +375,7 @@ class LoadBalancer:
                 # Of a table that is not there, no rule has to be compared; the transaction checks its own.
                 codes = self._kernel.compile(table) if have.present or check_mode else {}
                 carried = _carried(served, in_use, table.names, new, have)
-                return _Comparison(table, make_plan(table, codes, have, recreate, carried), have, modes)
+                return _Comparison(table, make_plan(table, codes, have, recreate, carried), have, modes, macs)
             found, same_codes, unread = known.compared_with(table)
             moving = {in_use[vip].backends for vip, names in table.names.items() if _moves(in_use.get(vip), names)}
             counting = _counting([table.names[vip] for vip in counted], found.maps)
@@ -384,7 +384,7 @@ class LoadBalancer:
             plan = make_plan(table, same_codes, found, recreate, carried)
             if check_mode and plan.commands:
                 self._kernel.check(plan.text)
-            return _Comparison(table, plan, found, modes)
+            return _Comparison(table, plan, found, modes, macs)
 
         comparison = compared()
         left_over = [name for name, mode in modes.items() if mode == RELEASED]
@@ -422,7 +422,7 @@ class LoadBalancer:
         return total
 
     def _figures(
-        self, item: ResolvedVip, have: KernelTable, names: Names, differences: Sequence[str]
+        self, item: ResolvedVip, have: KernelTable, names: Names, differences: Sequence[str], watched: bool
     ) -> dict[str, Any]:
         vip = item.vip
         services = sum(
@@ -435,7 +435,6 @@ class LoadBalancer:
             ),
             Counter(),
         )
-        watched = self._live.agent_runs()
         flows = self._tracked(vip.name, have.maps) if have.present else {}
         counters = have.counters.get(names.backends, {})
         rows = []

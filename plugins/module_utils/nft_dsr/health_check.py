@@ -12,13 +12,14 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from ..common.errors import ConfigError
 from ..common.packet import IPAddress
+from .options import parse_boolean, parse_choice, parse_integer, parse_mapping
 
 if TYPE_CHECKING:
     from .model import Ports
@@ -172,8 +173,8 @@ def parse_health_check(
 
     ``path`` is where it stands. A VIP without ports has all ports of its protocol.
     """
-    options = _mapping(value, path)
-    kind = _parse_choice(options.get("type"), f"{path}.type", TYPES)
+    options = parse_mapping(value, path, HEALTH_CHECK_OPTIONS, "{'type': 'tcp'}")
+    kind = parse_choice(options.get("type"), f"{path}.type", TYPES)
     for key, types in _WORKS_FOR.items():
         if options.get(key) is not None and kind not in types:
             raise ConfigError(
@@ -189,10 +190,10 @@ def parse_health_check(
         return parsed
 
     def count(key: str, default: int) -> int:
-        parsed: int = optional(key, lambda given, place: _parse_integer(given, place, 1, 100), default)
+        parsed: int = optional(key, lambda given, place: parse_integer(given, place, 1, 100), default)
         return parsed
 
-    via = optional("via", lambda given, place: _parse_choice(given, place, VIA), "vip")
+    via = optional("via", lambda given, place: parse_choice(given, place, VIA), "vip")
     query = optional("query", lambda given, place: _parse_query(given, place, address.version), None)
     interval = number("interval", 0.1, 3600, 2.0)
     check = HealthCheck(
@@ -202,7 +203,7 @@ def parse_health_check(
         path=optional("path", _parse_path, "/"),
         host=optional("host", _parse_host, None),
         sni=optional("sni", _parse_sni, None),
-        verify_tls=optional("verify_tls", _parse_boolean, False),
+        verify_tls=optional("verify_tls", parse_boolean, False),
         status=optional("status", _parse_status, ((200, 399),)),
         body=optional("body", _parse_body, None),
         expect=optional("expect", _parse_text if kind == "tcp" else _parse_address, None),
@@ -258,44 +259,6 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
-def _mapping(value: Any, path: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ConfigError(path, f"must be a dictionary of options, not {value!r}; write {{'type': 'tcp'}}")
-    for key in value:
-        if key not in HEALTH_CHECK_OPTIONS:
-            raise ConfigError(f"{path}.{key}", f"unknown option; there are: {', '.join(HEALTH_CHECK_OPTIONS)}")
-    return value
-
-
-def _parse_choice(value: Any, path: str, choices: Sequence[str]) -> str:
-    if value is None:
-        raise ConfigError(path, f"is missing; choose one of: {', '.join(choices)}")
-    if not isinstance(value, str) or value not in choices:
-        raise ConfigError(path, f"{value!r} is not known; choose one of: {', '.join(choices)}")
-    return value
-
-
-def _parse_boolean(value: Any, path: str) -> bool:
-    if isinstance(value, bool):
-        return value
-    text = str(value).lower()
-    if text in ("true", "yes", "on", "1"):
-        return True
-    if text in ("false", "no", "off", "0"):
-        return False
-    raise ConfigError(path, f"{value!r} is neither true nor false")
-
-
-def _parse_integer(value: Any, path: str, lowest: int, highest: int) -> int:
-    text = str(value).strip() if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
-    if not re.match(r"-?\d{1,10}\Z", text):
-        raise ConfigError(path, f"{value!r} is not a whole number; use {lowest} to {highest}")
-    number = int(text)
-    if not lowest <= number <= highest:
-        raise ConfigError(path, f"{number} is out of range; use {lowest} to {highest}")
-    return number
-
-
 def _parse_number(value: Any, path: str, lowest: float, highest: float) -> float:
     number = math.nan
     if isinstance(value, (int, float, str)) and not isinstance(value, bool):
@@ -324,7 +287,7 @@ def _parse_share(value: Any, path: str) -> float:
 
 def _parse_port(value: Any, path: str, kind: str, protocol: str, ports: Sequence[Ports]) -> Optional[int]:
     if value is not None:
-        return _parse_integer(value, path, 1, 65535)
+        return parse_integer(value, path, 1, 65535)
     if kind == "icmp":
         return None
     only = ports[0].first if len(ports) == 1 and ports[0].first == ports[0].last else None

@@ -21,7 +21,7 @@ from ..common.command import Completed, Runner, find_program, run
 from ..common.errors import CommandError, HostError
 from .dialect import PROBE_TABLE, PROBES, Dialect, probe_text
 from .packet_fields import IP_PROTOCOLS
-from .table import TABLE, Counter, Hook, KernelChain, KernelMap, KernelTable, Spec, Table, table_text
+from .table import TABLE, Counter, Hook, KernelChain, KernelMap, KernelTable, Spec, Table, mark, table_text
 
 MINIMUM_VERSION = (1, 0, 2)
 # Above this many maps, one listing of the whole table is quicker than one of each map.
@@ -284,7 +284,7 @@ def _value(kind: str, raw: Any) -> str:
                 return f"{verdict} {raw[verdict]['target']}"
         return " ".join(str(word) for word in raw)
     if kind == "mark":
-        return f"0x{int(str(raw), 0):08x}"
+        return mark(int(str(raw), 0))
     if kind == "integer":
         number = int(str(raw), 0)
         # Beyond 32 bits it is the beginning of a frame.

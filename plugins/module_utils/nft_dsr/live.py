@@ -13,13 +13,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..common.errors import ConfigError, DsrError, HostError
-from ..common.files import read_text, write_text
+from ..common.errors import DsrError
+from ..common.files import lock, read_text, write_text
 from . import model
 from .resolved import ResolvedVip
 
@@ -72,22 +72,9 @@ class LiveFile:
         finally:
             os.close(descriptor)
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self) -> AbstractContextManager[None]:
         """Be the agent. HostError when another one is."""
-        try:
-            os.makedirs(os.path.dirname(self._lock_path), mode=0o755, exist_ok=True)
-            descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise HostError(f"{self._lock_path}: cannot be locked: {error.strerror}") from error
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise HostError(f"another agent runs on this host ({self._lock_path} is locked)") from None
-            yield
-        finally:
-            os.close(descriptor)
+        return lock(self._lock_path, f"another agent runs on this host ({self._lock_path} is locked)")
 
     def read(self) -> Live:
         """What the running agent says; nothing if none runs, or if it says nothing that can be understood."""
@@ -111,7 +98,7 @@ class LiveFile:
                     for address, mac in document["macs"].items()
                 },
             )
-        except (DsrError, ConfigError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (DsrError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return Live()
 
     def publish(self, live: Live) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Callable, Optional, Union
 
 from ..common.errors import ConfigError
 from .health_check import HealthCheck, parse_health_check
+from .options import join, parse_boolean, parse_choice, parse_integer, parse_mapping
 
 HASH_SCHEDULERS = ("source_hash", "connection_hash")
 TURN_SCHEDULERS = ("round_robin", "weighted_round_robin")
@@ -246,19 +247,6 @@ def _mark_of(address: IPAddress) -> int:
     return number if number >> 28 != 0xF else number & 0x7FFFFFFF
 
 
-def _mapping(value: Any, path: str, known: Sequence[str]) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ConfigError(path, f"must be a dictionary of options, not {value!r}")
-    for key in value:
-        if key not in known:
-            raise ConfigError(f"{path}.{key}" if path else str(key), f"unknown option; there are: {', '.join(known)}")
-    return value
-
-
-def _join(path: str, key: str) -> str:
-    return f"{path}.{key}" if path else key
-
-
 def parse_name(value: Any, path: str) -> str:
     """The name of a VIP, checked."""
     if value in (None, ""):  # Ansible makes "" of a required option that is null
@@ -323,33 +311,6 @@ def parse_interface(value: Any, path: str) -> str:
             path, f"{value!r} is not a name of a network interface (letters, digits, '.', '_', '-'; 15 at most)"
         )
     return value
-
-
-def _parse_integer(value: Any, path: str, lowest: int, highest: int) -> int:
-    text = str(value).strip() if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
-    if not re.match(r"-?\d{1,10}\Z", text):
-        raise ConfigError(path, f"{value!r} is not a whole number; use {lowest} to {highest}")
-    number = int(text)
-    if not lowest <= number <= highest:
-        raise ConfigError(path, f"{number} is out of range; use {lowest} to {highest}")
-    return number
-
-
-def _parse_choice(value: Any, path: str, choices: Sequence[str]) -> str:
-    if not isinstance(value, str) or value not in choices:
-        raise ConfigError(path, f"{value!r} is not known; choose one of: {', '.join(choices)}")
-    return value
-
-
-def _parse_boolean(value: Any, path: str) -> bool:
-    if isinstance(value, bool):
-        return value
-    text = str(value).lower()
-    if text in ("true", "yes", "on", "1"):
-        return True
-    if text in ("false", "no", "off", "0"):
-        return False
-    raise ConfigError(path, f"{value!r} is neither true nor false")
 
 
 def _parse_ports(value: Any, path: str) -> tuple[Ports, ...]:
@@ -423,36 +384,36 @@ def _parse_rate(value: Any, path: str) -> Rate:
 
 
 def _parse_flow_table(value: Any, path: str, protocol: str) -> FlowTable:
-    options = _mapping({} if value is None else value, path, FLOW_TABLE_OPTIONS)
+    options = parse_mapping({} if value is None else value, path, FLOW_TABLE_OPTIONS)
     size = options.get("size")
     known = TIMEOUTS[protocol]
     timeouts = dict(known)
     given = options.get("timeouts")
     if given is not None:
-        place = _join(path, "timeouts")
-        for key, seconds in _mapping(given, place, TIMEOUT_OPTIONS).items():
+        place = join(path, "timeouts")
+        for key, seconds in parse_mapping(given, place, TIMEOUT_OPTIONS).items():
             if seconds is None:
                 continue
             if key not in known:
                 raise ConfigError(
-                    _join(place, key),
+                    join(place, key),
                     f"has no effect with protocol {protocol}, whose life times are: {', '.join(known)}",
                 )
-            timeouts[key] = _parse_integer(seconds, _join(place, key), 1, MAX_TIMEOUT)
+            timeouts[key] = parse_integer(seconds, join(place, key), 1, MAX_TIMEOUT)
     return FlowTable(
-        timeouts, FLOW_TABLE_SIZE if size is None else _parse_integer(size, _join(path, "size"), 1, MAX_FLOWS)
+        timeouts, FLOW_TABLE_SIZE if size is None else parse_integer(size, join(path, "size"), 1, MAX_FLOWS)
     )
 
 
 def _parse_backend(value: Any, path: str) -> Backend:
-    options = _mapping(value, path, BACKEND_OPTIONS)
+    options = parse_mapping(value, path, BACKEND_OPTIONS)
     if options.get("address") in (None, ""):
-        raise ConfigError(_join(path, "address"), "is missing; every backend needs its address")
-    address = parse_address(options["address"], _join(path, "address"))
+        raise ConfigError(join(path, "address"), "is missing; every backend needs its address")
+    address = parse_address(options["address"], join(path, "address"))
     name = options.get("name") or ""
     if name and (not isinstance(name, str) or not _BACKEND_NAME.match(name)):
         raise ConfigError(
-            _join(path, "name"),
+            join(path, "name"),
             f"{name!r} is not a name of a backend; use letters, digits, '.', '-' and '_', a letter or digit first, "
             "63 at most",
         )
@@ -463,10 +424,10 @@ def _parse_backend(value: Any, path: str) -> Backend:
     return Backend(
         address=address,
         name=name,
-        mac=None if mac is None or mac == "" else parse_mac(mac, _join(path, "mac")),
-        weight=1 if weight is None else _parse_integer(weight, _join(path, "weight"), 0, MAX_WEIGHT),
-        state="up" if state is None else _parse_choice(state, _join(path, "state"), BACKEND_STATES),
-        backup=False if backup is None else _parse_boolean(backup, _join(path, "backup")),
+        mac=None if mac is None or mac == "" else parse_mac(mac, join(path, "mac")),
+        weight=1 if weight is None else parse_integer(weight, join(path, "weight"), 0, MAX_WEIGHT),
+        state="up" if state is None else parse_choice(state, join(path, "state"), BACKEND_STATES),
+        backup=False if backup is None else parse_boolean(backup, join(path, "backup")),
     )
 
 
@@ -505,7 +466,7 @@ def _parse_backends(value: Any, path: str) -> tuple[Backend, ...]:
 
 def _check_weights(vip: Vip, path: str) -> None:
     for index, backend in enumerate(vip.backends):
-        place = _join(path, f"backends[{index}].weight")
+        place = join(path, f"backends[{index}].weight")
         if vip.scheduler == "round_robin" and backend.weight > 1:
             raise ConfigError(
                 place,
@@ -523,7 +484,7 @@ def _check_weights(vip: Vip, path: str) -> None:
 
 def _check_backends(vip: Vip, path: str) -> None:
     for index, backend in enumerate(vip.backends):
-        place = _join(path, f"backends[{index}].address")
+        place = join(path, f"backends[{index}].address")
         if backend.address == vip.address:
             raise ConfigError(place, f"{vip.address} is the VIP itself; give the backend's own address")
         if backend.address.version != vip.address.version:
@@ -536,7 +497,7 @@ def _check_backends(vip: Vip, path: str) -> None:
             raise ConfigError(place, f"{backend.address} is a link-local address; name its NIC in 'backend_interface'")
     if all(backend.backup for backend in vip.backends):
         raise ConfigError(
-            _join(path, "backends"), "all of them are backups, of nobody; leave 'backup' out where it is not one"
+            join(path, "backends"), "all of them are backups, of nobody; leave 'backup' out where it is not one"
         )
     _check_weights(vip, path)
 
@@ -545,14 +506,14 @@ def _check_protocol(vip: Vip, path: str, ports_given: bool) -> None:
     """What a protocol cannot have."""
     if vip.protocol == "any":
         if ports_given:
-            raise ConfigError(_join(path, "ports"), "protocol any has no ports; leave them out")
+            raise ConfigError(join(path, "ports"), "protocol any has no ports; leave them out")
         if vip.scheduler == "connection_hash":
             raise ConfigError(
-                _join(path, "scheduler"), "connection_hash needs ports, and protocol any has none; use source_hash"
+                join(path, "scheduler"), "connection_hash needs ports, and protocol any has none; use source_hash"
             )
     if vip.new_flows_per_source is not None and vip.protocol in ("udp", "any") and not vip.tracks:
         raise ConfigError(
-            _join(path, "new_flows_per_source"),
+            join(path, "new_flows_per_source"),
             f"{vip.scheduler} tracks no flows, so with protocol {vip.protocol} nobody knows which packet begins one; "
             "use a scheduler that tracks, or set 'persistence_timeout'",
         )
@@ -560,19 +521,19 @@ def _check_protocol(vip: Vip, path: str, ports_given: bool) -> None:
 
 def parse_vip(value: Any, path: str) -> Vip:
     """One VIP from a user's dictionary. ``path`` is where it stands, '' for a module's own options."""
-    options = _mapping(value, path, VIP_OPTIONS)
-    name = parse_name(options.get("name"), _join(path, "name"))
+    options = parse_mapping(value, path, VIP_OPTIONS)
+    name = parse_name(options.get("name"), join(path, "name"))
     if options.get("address") in (None, ""):
-        raise ConfigError(_join(path, "address"), "is missing; a VIP needs its address")
-    address = parse_address(options["address"], _join(path, "address"))
+        raise ConfigError(join(path, "address"), "is missing; a VIP needs its address")
+    address = parse_address(options["address"], join(path, "address"))
     if address.is_link_local:
         raise ConfigError(
-            _join(path, "address"), f"{address} is a link-local address, which backends cannot hold on lo; give another"
+            join(path, "address"), f"{address} is a link-local address, which backends cannot hold on lo; give another"
         )
 
     def optional(key: str, parse: Callable[[Any, str], Any], default: Any) -> Any:
         given = options.get(key)
-        return default if given is None else parse(given, _join(path, key))
+        return default if given is None else parse(given, join(path, key))
 
     def interface(text: Any, place: str) -> Optional[str]:
         return None if text == "" else parse_interface(text, place)
@@ -580,11 +541,11 @@ def parse_vip(value: Any, path: str) -> Vip:
     def networks(given: Any, place: str) -> tuple[IPNetwork, ...]:
         return _parse_sources(given, place, address.version)
 
-    protocol = optional("protocol", lambda given, place: _parse_choice(given, place, PROTOCOLS), "tcp")
+    protocol = optional("protocol", lambda given, place: parse_choice(given, place, PROTOCOLS), "tcp")
     allow = optional("allow_sources", networks, None)
     if allow == ():
         raise ConfigError(
-            _join(path, "allow_sources"), "the list is empty and would lock out everybody; leave it out to allow all"
+            join(path, "allow_sources"), "the list is empty and would lock out everybody; leave it out to allow all"
         )
     vip = Vip(
         name=name,
@@ -592,15 +553,15 @@ def parse_vip(value: Any, path: str) -> Vip:
         interface=optional("interface", interface, None),
         backend_interface=optional("backend_interface", interface, None),
         protocol=protocol,
-        ports=_parse_ports(options.get("ports"), _join(path, "ports")),
-        scheduler=optional("scheduler", lambda given, place: _parse_choice(given, place, SCHEDULERS), "source_hash"),
+        ports=_parse_ports(options.get("ports"), join(path, "ports")),
+        scheduler=optional("scheduler", lambda given, place: parse_choice(given, place, SCHEDULERS), "source_hash"),
         persistence_timeout=optional(
-            "persistence_timeout", lambda given, place: _parse_integer(given, place, 0, MAX_TIMEOUT), 0
+            "persistence_timeout", lambda given, place: parse_integer(given, place, 0, MAX_TIMEOUT), 0
         ),
-        flow_table=_parse_flow_table(options.get("flow_table"), _join(path, "flow_table"), protocol),
-        backends=_parse_backends(options.get("backends"), _join(path, "backends")),
-        require_mac=optional("require_mac", _parse_boolean, True),
-        on_empty=optional("on_empty", lambda given, place: _parse_choice(given, place, ON_EMPTY), "drop"),
+        flow_table=_parse_flow_table(options.get("flow_table"), join(path, "flow_table"), protocol),
+        backends=_parse_backends(options.get("backends"), join(path, "backends")),
+        require_mac=optional("require_mac", parse_boolean, True),
+        on_empty=optional("on_empty", lambda given, place: parse_choice(given, place, ON_EMPTY), "drop"),
         allow_sources=allow,
         deny_sources=optional("deny_sources", networks, ()),
         new_flows_per_source=optional("new_flows_per_source", _parse_rate, None),
@@ -608,7 +569,7 @@ def parse_vip(value: Any, path: str) -> Vip:
     if options.get("health_check") is not None:
         check = parse_health_check(
             options["health_check"],
-            _join(path, "health_check"),
+            join(path, "health_check"),
             address=vip.address,
             protocol=vip.protocol,
             ports=vip.ports,
@@ -639,18 +600,18 @@ def check_together(vips: Sequence[Vip], places: Sequence[str]) -> None:
     for vip, place in zip(vips, places):
         if vip.name in names:
             raise ConfigError(
-                _join(place, "name"), f"{vip.name!r} is the name of {names[vip.name]} already; give each its own"
+                join(place, "name"), f"{vip.name!r} is the name of {names[vip.name]} already; give each its own"
             )
         names[vip.name] = place
         if vip.address in pools:
             raise ConfigError(
-                _join(place, "address"),
+                join(place, "address"),
                 f"{vip.address} is a backend of the VIP {pools[vip.address]!r}; give the VIP an address of its own",
             )
         for index, backend in enumerate(vip.backends):
             if backend.address in addresses:
                 raise ConfigError(
-                    _join(place, f"backends[{index}].address"),
+                    join(place, f"backends[{index}].address"),
                     f"{backend.address} is the address of the VIP {addresses[backend.address]!r}; "
                     "give the backend's own address",
                 )
@@ -661,7 +622,7 @@ def check_together(vips: Sequence[Vip], places: Sequence[str]) -> None:
             clash = _clash(vip, other)
             if clash:
                 raise ConfigError(
-                    _join(place, "ports"),
+                    join(place, "ports"),
                     f"{vip.address} {vip.protocol} {clash} belongs to the VIP {other.name!r} ({other_place}) already; "
                     "give each its own ports, or another address",
                 )

@@ -45,17 +45,31 @@ def probed(items: Iterable[ResolvedVip]) -> list[ResolvedVip]:
     return [item for item in items if item.vip.health_check is not None and item.vip.health_check.through_vip]
 
 
+def marks_of(items: Iterable[ResolvedVip]) -> dict[str, int]:
+    """The mark of the packets that check each VIP through itself; of the others there is none."""
+    groups: dict[tuple[str, int], list[ResolvedVip]] = {}
+    for item in probed(items):
+        groups.setdefault((item.backend_interface, item.vip.address.version), []).append(item)
+    return {
+        item.vip.name: marks[item.vip.address]
+        for group in groups.values()
+        for marks in [probe_marks(item.vip.address for item in group)]
+        for item in group
+    }
+
+
 def outgoing(build: TableBuilder, interface: str, items: Sequence[ResolvedVip], families: Sequence[Family]) -> None:
     """The chain that addresses the agent's packets to VIPs; ``items`` are those of this NIC that are probed."""
     # Whatever else leaves, forwarded frames above all, is done here.
     rules = [f"meta mark & {PROBE_MASK:#010x} != {PROBE_MARK:#010x} accept"]
+    marks = marks_of(items)
+    by_address = sorted(items, key=lambda item: int(item.vip.address))
     for family in families:
-        marks = probe_marks(item.vip.address for item in items if item.family == family)
         name = build.map(
             f"probes{family.suffix}_{interface}",
             (f"type mark : {family.address_type}",),
             Spec(("mark",), family.address_type),
-            {mark(number): str(address) for address, number in marks.items()},
+            {mark(marks[item.vip.name]): str(item.vip.address) for item in by_address if item.family == family},
         )
         rules.append(f"{family.daddr} set meta mark map @{name}")
     build.chain(f"egress_{interface}", rules, device=interface, hook="egress")
