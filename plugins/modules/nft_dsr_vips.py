@@ -79,8 +79,18 @@ options:
             state, and two load balancers choose alike.
           - V(round_robin) gives each backend its turn, V(weighted_round_robin) as many turns as its weight says. Both
             track flows in the kernel, so that a flow stays on its backend.
+          - V(least_connections) sends a new flow where the fewest are open, V(weighted_least_connections) where the
+            fewest are for the weight. The agent of the role P(dsr.layer2.load_balancer#role) counts flows and steers,
+            and a backend that joins comes to its share in 30 seconds. Without the agent new flows come in turns, by
+            weight, with a warning.
         type: str
-        choices: [source_hash, connection_hash, round_robin, weighted_round_robin]
+        choices:
+          - source_hash
+          - connection_hash
+          - round_robin
+          - weighted_round_robin
+          - least_connections
+          - weighted_least_connections
         default: source_hash
       persistence_timeout:
         description:
@@ -257,7 +267,7 @@ options:
               - The backend's share of new flows beside the others', 0 to 65535. Backups have shares beside each other.
               - V(0) drains the backend, as O(vips[].backends[].state=drain) does. With a hash scheduler the backend
                 then keeps the slots of weight 1, so V(0) is refused where the weights differ.
-              - V(round_robin) knows V(0) and V(1) only.
+              - V(round_robin) and V(least_connections) know V(0) and V(1) only.
             type: int
             default: 1
           state:

@@ -20,6 +20,7 @@ ADDRESSES6 = {name: beside(address) for name, address in ADDRESSES.items()}
 NOBODY = {4: "10.77.0.11", 6: "fd00:77::11"}
 HASHED = ("source_hash", "connection_hash")
 TURNS = ("round_robin", "weighted_round_robin")
+LEAST = ("least_connections",)  # in turns, while no agent steers
 TCP_AND_UDP = [("tcp", LINES), ("udp", UDP)]
 
 

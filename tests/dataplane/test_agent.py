@@ -5,93 +5,16 @@
 
 from __future__ import annotations
 
-import json
-import signal
-import time
 from collections.abc import Iterator
-from typing import Any, Callable
 
 import pytest
-from balancer import HTTP, LINES, WEB, WEB6, Balancer
+from agent_host import QUICK, AgentHost, break_service, mend_service
+from balancer import HTTP, WEB, WEB6, Balancer
 from lab import Lab
 from lab.modules import ModuleRunner
-from lab.running import Running
 from lab.topology import REPOSITORY
 
 from ansible_collections.dsr.layer2.plugins.plugin_utils import agent_archive
-
-_START = (
-    "import sys; from ansible_collections.dsr.layer2.plugins.module_utils.agent.agent import main; "
-    "sys.exit(main(lambda text: print(text, flush=True)))"
-)
-QUICK = {"type": "http", "interval": 0.4, "timeout": 0.3, "rise": 2, "fall": 2}
-NEVER = {"type": "tcp", "port": 9}
-
-
-_REFUSED = """\
-table inet dead {{
-    chain input {{
-        type filter hook input priority 0;
-        tcp dport {port} {what}
-    }}
-}}
-"""
-
-
-def break_service(agent: AgentHost, host: str, what: str = "reject with tcp reset", port: int = HTTP) -> None:
-    """What clients meet when a service is dead, or hangs, on a host; its other services go on."""
-    agent.balancer.lab.run(host, ["nft", "-f", "-"], input=_REFUSED.format(port=port, what=what))
-
-
-def mend_service(agent: AgentHost, host: str) -> None:
-    agent.balancer.lab.run(host, ["nft", "delete", "table", "inet", "dead"])
-
-
-class AgentHost:
-    """The load balancer with its agent."""
-
-    def __init__(self, balancer: Balancer, runner: ModuleRunner) -> None:
-        self.balancer = balancer
-        self._runner = runner
-        self.running: Running | None = None
-
-    def start(self) -> None:
-        environment = [f"PYTHONPATH={self._runner.folder}", "PYTHONDONTWRITEBYTECODE=1"]
-        self.running = self.balancer.lab.popen("lb", ["/usr/bin/env", *environment, "/usr/bin/python3", "-c", _START])
-        self.running.wait_for("began; VIPs: 1, checked: 1, checks: 3")
-
-    def kill(self) -> None:
-        """As an accident does."""
-        assert self.running is not None
-        self.running.signal(signal.SIGKILL)
-        self.until(lambda: self.running is None or not self.running.running)
-
-    def serve(self, check: dict[str, Any], scheduler: str = "connection_hash", **options: Any) -> dict[str, Any]:
-        return self.balancer.serve(scheduler, ports=(HTTP, LINES), health_check={"port": HTTP, **check}, **options)
-
-    def again(self) -> dict[str, Any]:
-        """The same run of the module once more."""
-        vips = json.loads(self.balancer.lab.read("lb", "/etc/nft-dsr/vips.json"))["vips"]
-        wanted = [{key: value for key, value in vip.items() if key != "resolved"} for vip in vips]
-        result: dict[str, Any] = self.balancer.module.ok(
-            "lb", "nft_dsr_vips", {"vips": wanted, "purge": True}, diff=True
-        )
-        return result
-
-    def healthy(self) -> dict[str, bool]:
-        return {backend["name"]: backend["healthy"] for backend in self.balancer.info()["backends"]}
-
-    def printed(self) -> str:
-        return self.running.printed() if self.running else ""
-
-    def until(self, wanted: Callable[[], bool], seconds: float = 10.0) -> float:
-        """Wait for something; how long it took."""
-        begun = time.monotonic()
-        while not wanted():
-            if time.monotonic() - begun > seconds:
-                raise AssertionError(f"it did not come about; the agent said: {self.printed()}")
-            time.sleep(0.05)
-        return time.monotonic() - begun
 
 
 @pytest.fixture

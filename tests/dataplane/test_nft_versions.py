@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from balancer import HASHED, HTTP, OTHER, TURNS, UDP, WEB, WEB6, Balancer, pool
+from balancer import HASHED, HTTP, LEAST, OTHER, TURNS, UDP, WEB, WEB6, Balancer, pool
 from lab import Lab, unused_name
 from lab.modules import ModuleRunner
 from lab.standard import build, hold_vips, serve
@@ -74,12 +74,12 @@ def serve_all(balancer: Balancer, check: bool = False) -> dict[str, Any]:
             "name": f"{scheduler.replace('_', '-')}-{protocol}",
             "address": WEB if protocol == "tcp" else OTHER,
             "protocol": protocol,
-            "ports": [str(port)] if scheduler in TURNS else [f"{port}-{port + 9}"],  # single ones and ranges
+            "ports": [str(port)] if scheduler not in HASHED else [f"{port}-{port + 9}"],  # single ones and ranges
             "scheduler": scheduler,
             "backends": pool(b3=down) if scheduler == "source_hash" else pool(),
         }
         for protocol, first in (("tcp", HTTP), ("udp", UDP))
-        for port, scheduler in zip(range(first, first + 80, 20), (*HASHED, *TURNS))
+        for port, scheduler in zip(range(first, first + 100, 20), (*HASHED, *TURNS, *LEAST))
     ]
     result: dict[str, Any] = balancer.module.ok("lb", "nft_dsr_vips", {"vips": vips, "purge": True}, check, True)
     return result
@@ -100,7 +100,7 @@ def differing(result: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
-@pytest.mark.parametrize("scheduler", [*HASHED, *TURNS])
+@pytest.mark.parametrize("scheduler", [*HASHED, *TURNS, *LEAST])
 def test_applied_once_and_for_all_with_real_traffic(balancer: Balancer, scheduler: str, protocol: str) -> None:
     port = HTTP if protocol == "tcp" else UDP
     serve = partial(balancer.serve, scheduler, protocol, (port,))
@@ -117,10 +117,10 @@ def test_applied_once_and_for_all_with_real_traffic(balancer: Balancer, schedule
     assert sum(backend["packets"] for backend in info["backends"]) >= 40
 
 
-@pytest.mark.parametrize("scheduler", [*HASHED, *TURNS])
+@pytest.mark.parametrize("scheduler", [*HASHED, *TURNS, *LEAST])
 def test_slots_lead_where_they_say_with_ipv6(balancer: Balancer, scheduler: str) -> None:
     """With one backend of three that is there, all flows come to it."""
-    if scheduler in TURNS and balancer.nft("--version").startswith("nftables v1.0.2"):
+    if scheduler not in HASHED and balancer.nft("--version").startswith("nftables v1.0.2"):
         vip = {"name": "web", "address": WEB6, "ports": ["80"], "scheduler": scheduler, "backends": pool(6)}
         assert "vips[0].scheduler: " in balancer.module.fails("lb", "nft_dsr_vips", {"vips": [vip]})
         assert balancer.nft("list", "ruleset").strip() == ""
@@ -133,7 +133,7 @@ def test_slots_lead_where_they_say_with_ipv6(balancer: Balancer, scheduler: str)
     assert met["ok"] == 30 and list(met["by_host"]) == ["b2"], met
 
 
-@pytest.mark.parametrize("scheduler", [*HASHED, *TURNS])
+@pytest.mark.parametrize("scheduler", [*HASHED, *TURNS, *LEAST])
 def test_draining_keeps_flows(balancer: Balancer, scheduler: str) -> None:
     balancer.serve(scheduler)
     held = balancer.hold(20)

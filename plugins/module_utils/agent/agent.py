@@ -31,11 +31,13 @@ from .checking import Checking, Probe, in_common
 from .output import say
 from .probe_base import Outcome, Target
 from .probes import probe
+from .steering import INTERVAL, Steerer, pools_of
 from .verdicts import Floor, Transition
 
 _LOOK = 0.25  # seconds between two looks at the files and at the number of the kernel's last transaction
 _BEAT = 5.0  # seconds between two signs of life for systemd
 _AGAIN = 1.0  # seconds until a repair that failed is tried again
+_NOTHING_TO_STEER = 1.0  # seconds until it is asked again whether there is
 _UNREADABLE = (0, 0, 0)
 
 
@@ -49,12 +51,15 @@ class Agent:
         directory: str = STATE_DIRECTORY,
         asking: Probe = probe,
         tell: Callable[[str], None] = say,
+        steerer: Optional[Steerer] = None,
     ) -> None:
         self._live_file = live_file or LiveFile()
         self._load_balancer = load_balancer or LoadBalancer(live=self._live_file, directory=directory)
         self._paths = (StateFiles(directory).vips_path, StateFiles(directory).overrides_path)
         self._asking = asking
         self._say = tell
+        self._steerer = steerer or Steerer(tell)
+        self._looks = False  # at counters, and may be writing turns
         self._items: Sequence[ResolvedVip] = ()
         self._targets: dict[tuple[HealthCheck, Target], list[tuple[Vip, Backend]]] = {}
         self._wanting: dict[tuple[HealthCheck, Target], list[tuple[Vip, Backend]]] = {}
@@ -73,11 +78,15 @@ class Agent:
             self._woken = asyncio.Event()
             self._checking = Checking(self._ask, self._on_transition, Random())
             notify.ready()
-            beating = asyncio.ensure_future(_beat())
+            works = [asyncio.ensure_future(work) for work in (self._keep(), _beat(), self._steer(), self._recount())]
             try:
-                await self._keep()
+                # None of them ends by itself; one that fails ends the agent, which systemd then starts anew.
+                done, _others = await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
+                for work in done:
+                    work.result()
             finally:
-                beating.cancel()
+                for work in works:
+                    work.cancel()
                 await self._checking.close()
 
     async def _keep(self) -> None:
@@ -186,12 +195,14 @@ class Agent:
 
     def _is_altered(self) -> bool:
         """Somebody's transaction may have touched our table."""
+        if self._looks:
+            return False  # the transaction may be our own; this is asked again soon
         return self._generation is None or self._load_balancer.generation() != self._generation
 
     async def _reconcile(self) -> bool:
         live = self._live
         try:
-            reasons, generation = await asyncio.get_running_loop().run_in_executor(
+            done = await asyncio.get_running_loop().run_in_executor(
                 None, self._load_balancer.reconcile, live, self._items
             )
         except DsrError as error:
@@ -203,10 +214,39 @@ class Agent:
         if self._complaint:
             self._say("the rules are what they should be again")
         self._complaint = ""
-        self._generation = generation
-        for reason in reasons:
+        self._generation = done.generation
+        self._steerer.set_pools(pools_of(done.served, done.names))
+        for reason in done.reasons:
             self._say(f"changed: {reason}")
         return True
+
+    # -- turns
+
+    async def _steer(self) -> None:
+        """Look what connections are open, and give out turns, several times a second."""
+        pause = INTERVAL
+        while True:
+            await asyncio.sleep(pause if self._steerer.wanted else _NOTHING_TO_STEER)
+            pause = INTERVAL
+            before = self._generation
+            if before is None or not self._steerer.wanted:
+                continue
+            self._looks = True
+            try:
+                after, pause = await asyncio.get_running_loop().run_in_executor(None, self._steerer.look, before)
+                if self._generation == before:
+                    self._generation = after
+            finally:
+                self._looks = False
+
+    async def _recount(self) -> None:
+        """Count flows now and then, which may take long where there are many."""
+        while True:
+            if self._steerer.wanted:
+                pause = await asyncio.get_running_loop().run_in_executor(None, self._steerer.recount)
+                await asyncio.sleep(pause)
+            else:
+                await asyncio.sleep(_NOTHING_TO_STEER)
 
 
 async def _beat() -> None:

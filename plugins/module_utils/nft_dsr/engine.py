@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Callable, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 from ..common import neighbours
 from ..common.errors import CommandError, ConfigError, DsrError, HostError
@@ -54,6 +54,19 @@ class Result:
     commands: list[str]
     warnings: list[str]
     diff: list[dict[str, str]]
+
+
+class Reconciled(NamedTuple):
+    """What the agent learns from bringing the kernel to what is wanted.
+
+    Why anything had to change, the number that the kernel's last transaction has if nobody else's came after it, the
+    VIPs as they are served, and what each goes through.
+    """
+
+    reasons: list[str]
+    generation: Optional[int]
+    served: Sequence[ResolvedVip]
+    names: Mapping[str, Names]
 
 
 @dataclass
@@ -241,13 +254,15 @@ class LoadBalancer:
         )
 
     def _agent_warnings(self, desired: _Desired) -> list[str]:
-        names = sorted(item.vip.name for item in desired.resolved if item.vip.health_check)
-        if not names or self._live.agent_runs():
+        checked = sorted(item.vip.name for item in desired.resolved if item.vip.health_check)
+        steered = sorted(item.vip.name for item in desired.resolved if item.vip.steered)
+        if not (checked or steered) or self._live.agent_runs():
             return []
-        return [
-            f"nobody checks the backends of {', '.join(names)}: the agent (nft-dsr-agent.service) does not run; "
-            "start it, or install it with 'load_balancer_agent: true'"
-        ]
+        why = "the agent (nft-dsr-agent.service) does not run; start it, or install it with 'load_balancer_agent: true'"
+        told = [f"nobody checks the backends of {', '.join(checked)}: {why}"] if checked else []
+        if steered:
+            told.append(f"nobody counts connections for {', '.join(steered)}, which go in turns, by weight: {why}")
+        return told
 
     # What the agent calls
 
@@ -260,11 +275,10 @@ class LoadBalancer:
         """The number of the last transaction of this network namespace; see Kernel.generation()."""
         return self._kernel.generation()
 
-    def reconcile(self, live: Live, last: Sequence[ResolvedVip] = ()) -> tuple[list[str], Optional[int]]:
+    def reconcile(self, live: Live, last: Sequence[ResolvedVip] = ()) -> Reconciled:
         """Publish what is known of backends and bring the kernel to it.
 
-        ``last`` is what desired() said before, in force where the files cannot be read now. Why anything had to
-        change, and the number that the kernel's last transaction has if nobody else's came after it.
+        ``last`` is what desired() said before, in force where the files cannot be read now.
         """
         with lock(self._lock_file):
             try:
@@ -279,7 +293,7 @@ class LoadBalancer:
             before = self._kernel.generation()
             comparison = self._brought_to(served, (), (), False)
             generation = None if before is None else before + comparison.transactions
-            return list(comparison.plan.reasons), generation
+            return Reconciled(list(comparison.plan.reasons), generation, served, comparison.table.names)
 
     def _brought_to(
         self, served: Sequence[ResolvedVip], rearmed: Sequence[str], new: Collection[str], check_mode: bool
@@ -369,8 +383,10 @@ class LoadBalancer:
         modes = flow_modes([item.vip for item in served], there)
         dialect = self._dialect
 
+        steering = self._live.agent_runs()
+
         def compared() -> _Comparison:
-            table = render(served, macs, in_use, modes, dialect)
+            table = render(served, macs, in_use, modes, dialect, steering)
             if known is None:
                 # Of a table that is not there, no rule has to be compared; the transaction checks its own.
                 codes = self._kernel.compile(table) if have.present or check_mode else {}

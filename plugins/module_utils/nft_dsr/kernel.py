@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import json
 import re
-import socket
-import struct
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Callable, Optional
 
 from ..common.command import Completed, Runner, find_program, run
 from ..common.errors import CommandError, HostError
+from .batch import generation as transactions
 from .dialect import PROBE_TABLE, PROBES, Dialect, probe_text
 from .packet_fields import IP_PROTOCOLS
 from .table import TABLE, Counter, Hook, KernelChain, KernelMap, KernelTable, Spec, Table, mark, table_text
@@ -184,33 +183,6 @@ class Kernel:
     def apply(self, transaction: str) -> None:
         """Run one transaction: all of it, or nothing of it."""
         self._nft("-f", "-", text=transaction)
-
-
-_NETLINK_NETFILTER = 12
-_NFT_GETGEN, _NFT_NEWGEN, _NFTA_GEN_ID = (10 << 8) | 16, (10 << 8) | 15, 1
-
-
-def transactions() -> Optional[int]:
-    """The number of this network namespace's last transaction (its "generation"), which nft itself does not print."""
-    message = struct.pack("=IHHIIBBH", 20, _NFT_GETGEN, 1, 1, 0, 0, 0, 0)
-    try:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as channel:
-            channel.settimeout(1)
-            channel.send(message)
-            answer = channel.recv(4096)
-        length, kind = struct.unpack_from("=IH", answer)
-        if kind != _NFT_NEWGEN:
-            return None
-        at = 20
-        while at + 8 <= length:
-            size, attribute = struct.unpack_from("=HH", answer, at)
-            if attribute & 0x3FFF == _NFTA_GEN_ID:
-                number: int = struct.unpack_from(">I", answer, at + 4)[0]
-                return number
-            at += (size + 3) & ~3 or 4
-    except (OSError, struct.error):
-        pass
-    return None
 
 
 def _key_types(key: Any) -> tuple[str, ...]:

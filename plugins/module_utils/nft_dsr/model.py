@@ -22,7 +22,8 @@ from .options import join, parse_boolean, parse_choice, parse_integer, parse_map
 
 HASH_SCHEDULERS = ("source_hash", "connection_hash")
 TURN_SCHEDULERS = ("round_robin", "weighted_round_robin")
-SCHEDULERS = HASH_SCHEDULERS + TURN_SCHEDULERS
+LEAST_SCHEDULERS = ("least_connections", "weighted_least_connections")
+SCHEDULERS = HASH_SCHEDULERS + TURN_SCHEDULERS + LEAST_SCHEDULERS
 PROTOCOLS = ("tcp", "udp", "sctp", "any")
 BACKEND_STATES = ("up", "drain", "down")
 ON_EMPTY = ("drop", "reject", "local")
@@ -175,6 +176,11 @@ class Vip:
     def hashed(self) -> bool:
         """Scheduled by hash, whether or not flows are tracked for another reason."""
         return self.scheduler in HASH_SCHEDULERS
+
+    @property
+    def steered(self) -> bool:
+        """Its turns are the agent's to give out, by what it counts."""
+        return self.scheduler in LEAST_SCHEDULERS
 
     @property
     def connections(self) -> bool:
@@ -467,11 +473,11 @@ def _parse_backends(value: Any, path: str) -> tuple[Backend, ...]:
 def _check_weights(vip: Vip, path: str) -> None:
     for index, backend in enumerate(vip.backends):
         place = join(path, f"backends[{index}].weight")
-        if vip.scheduler == "round_robin" and backend.weight > 1:
+        if vip.scheduler in ("round_robin", "least_connections") and backend.weight > 1:
             raise ConfigError(
                 place,
-                f"the scheduler round_robin knows no weights but 0 and 1, and {backend.weight} would have no effect; "
-                "use weighted_round_robin",
+                f"the scheduler {vip.scheduler} knows no weights but 0 and 1, and {backend.weight} would have no "
+                f"effect; use weighted_{vip.scheduler}",
             )
         beside = {other.weight for other in vip.backends if other.backup == backend.backup}
         if vip.hashed and backend.weight == 0 and beside - {0, 1}:

@@ -51,10 +51,11 @@ def choose_names(
         for vip, item in everyone.items()
         if not item.vip.hashed and item.could_serve
     }
-    # Where health is checked, who takes part may change at any time, and for each VIP by itself.
+    # Where health is checked or turns are steered, who takes part may change at any time, and for each VIP by itself.
     sizes = {
-        vip: (len(everyone[vip].vip.backends), vip if everyone[vip].vip.health_check else takers)
+        vip: (len(mine.backends), vip if mine.health_check or mine.steered else takers)
         for vip, takers in turning.items()
+        for mine in [everyone[vip].vip]
     }
     turns = _shared("turns", _grouped(turning, sizes), used("turns"))
     alike = {

@@ -100,12 +100,24 @@ class _Planner:
             if name in have.chains and have.chains[name].hook != _hook(chain)
         ]
         gone = frozenset(self._lost_maps) | frozenset(self._remade_maps)
-        self._rewritten = [
+        self._rewritten = self._chains_to_rewrite(gone)
+        # A rule's counter of turns begins anew with the rule, and what counts along with it has to as well.
+        anew = {*self._rewritten, *self._new_chains}
+        self._restarted = {
+            name for name, item in want.maps.items() if item.counts in anew and name in have.maps and name not in gone
+        }
+        if self._restarted:
+            self._remade_maps = [name for name in want.maps if name in {*self._remade_maps, *self._restarted}]
+            self._rewritten = self._chains_to_rewrite(gone | self._restarted)
+
+    def _chains_to_rewrite(self, gone: frozenset[str]) -> list[str]:
+        """Those whose rules differ, or refer to a map that goes."""
+        return [
             name
-            for name, chain in want.chains.items()
-            if name in have.chains
+            for name, chain in self._want.chains.items()
+            if name in self._have.chains
             and name not in self._rehooked
-            and (have.chains[name].code != tuple(codes.get(name, ())) or _mentions(chain, gone))
+            and (self._have.chains[name].code != tuple(self._codes.get(name, ())) or _mentions(chain, gone))
         ]
 
     def plan(self) -> Plan:
@@ -141,11 +153,20 @@ class _Planner:
             if name in self._have.maps and name not in self._remade_maps and item.elements is not None
         ]
 
+    def _wanted(self, item: Map) -> Mapping[str, str]:
+        """What is to be in a map that stays. Where the agent gives out the values, what it gave out is wanted."""
+        wanted = item.elements or {}
+        if not item.steered:
+            return wanted
+        have = self._have.elements.get(item.name, {})
+        values = frozenset(wanted.values())
+        return {key: have[key] if have.get(key) in values else value for key, value in wanted.items()}
+
     def _delete_elements(self) -> list[str]:
         commands: list[str] = []
         for item in self._kept_maps():
             have = self._have.elements.get(item.name, {})
-            wanted = item.elements or {}
+            wanted = self._wanted(item)
             commands += _element_commands(
                 "delete",
                 item,
@@ -166,12 +187,12 @@ class _Planner:
         commands: list[str] = []
         kept = {item.name for item in self._kept_maps()}
         for name, item in self._want.maps.items():
-            content = {**(item.elements or {}), **({} if name in kept else item.initial)}
+            content = {**self._wanted(item), **item.initial} if name not in kept else self._wanted(item)
             if item.elements is None and name in self._have.maps and name not in self._remade_maps:
                 continue
             have = self._have.elements.get(name, {}) if name in kept else {}
             carried = self._carried.get(name, {})
-            counters = {**self._have.counters.get(name, {}), **carried}
+            counters = {**({} if item.counts else self._have.counters.get(name, {})), **carried}
             texts = [
                 _with_counter(key, value, item, counters.get(key))
                 for key, value in content.items()
@@ -198,14 +219,15 @@ class _Planner:
         for name in self._lost_maps:
             say(f"{self._have.maps[name].kind} {name}: not wanted")
         for name in self._remade_maps:
-            say(f"{self._want.maps[name].kind} {name}: declared differently")
+            why = "counts anew" if name in self._restarted else "declared differently"
+            say(f"{self._want.maps[name].kind} {name}: {why}")
         for name in self._resized_maps:
             say(f"{self._want.maps[name].kind} {name}: has another size")
         for kind, name in self._have.foreign:
             say(f"{kind} {name}: not wanted")
         for item in self._kept_maps():
             have = self._have.elements.get(item.name, {})
-            wanted = item.elements or {}
+            wanted = self._wanted(item)
             changed = {key for key in {*have, *wanted} if have.get(key) != wanted.get(key)}
             if changed:
                 say(f"{item.kind} {item.name}: {len(changed)} of {len({*have, *wanted})} elements differ")

@@ -36,7 +36,8 @@ a NIC has for IPv4 and IPv6 both ends in 6 for the latter.
     poolbackends_<VIP>  map     the same of a pool, by VIP . backend; of its VIPs no two have one address
     poolhandout_<VIP>   map     the same of a pool, by VIP . slot
     egress_<NIC>        chain   health checks that are addressed to VIPs; probes_ and answers_: by what
-    turns_<VIP>         map     round-robin turn to backend; shared by VIPs with equal members and weights
+    turns_<VIP>         map     whose turn it is: turn to backend; shared by VIPs with equal members and weights
+    opened_<VIP>        set     backends of a VIP whose turns the agent steers: counts flows that began; closed_: ended
     fit_<VIP>           set     the backends that get new flows, where clients are remembered
     allow_<VIP>         set     sources that may come; deny_: that may not; newflows_: how many flows each began
     flows_<VIP>         map     tracked flows; closing_: connections after their end began
@@ -57,6 +58,7 @@ from .model import IPNetwork, Vip
 from .naming import choose_names
 from .probing import outgoing, probed
 from .resolved import DRAINING, PLAIN, RELEASED, TRACKED, ResolvedVip
+from .steered import counting_sets
 from .table import Names, Spec, Table, TableBuilder, mark
 from .vip_rules import VipRules
 
@@ -85,12 +87,13 @@ def render(
     in_use: Optional[Mapping[str, Names]] = None,
     modes: Optional[Mapping[str, str]] = None,
     dialect: Dialect = CURRENT,
+    steering: bool = False,
 ) -> Table:
     """The table for these VIPs.
 
     ``own_macs`` has the MAC of each NIC that reaches backends. ``in_use`` says what each VIP goes through now,
     from names_in_use(), so that nothing shared is renamed. ``modes`` comes from flow_modes(), ``dialect`` is
-    what the host's nft understands.
+    what the host's nft understands. ``steering`` says that an agent gives out the turns of least connections.
     """
     build = TableBuilder()
     ordered = [replace(item, dialect=dialect) for item in sorted(resolved, key=lambda item: item.vip.name)]
@@ -100,7 +103,7 @@ def render(
         guard(build, ordered, own_macs)  # first: the kernel finds the sets by walking a list
     by_chain: dict[str, list[ResolvedVip]] = {}
     for item in ordered:
-        _shared_maps(build, item, names[item.vip.name], own_macs[item.backend_interface])
+        _shared_maps(build, item, names[item.vip.name], own_macs[item.backend_interface], steering)
         by_chain.setdefault(names[item.vip.name].chain, []).append(item)
     for group in by_chain.values():
         name = group[0].vip.name
@@ -118,7 +121,15 @@ def render(
     return Table(build.maps, build.chains, names)
 
 
-def _index_map(build: TableBuilder, name: str, item: ResolvedVip, size: int, owners: Sequence[int]) -> None:
+def _turns_of(vip: Vip) -> int:
+    """How many turns the VIP's table has."""
+    size = schedule.steered_slots if vip.steered else schedule.turn_slots
+    return size(len(vip.backends))
+
+
+def _index_map(
+    build: TableBuilder, name: str, item: ResolvedVip, size: int, owners: Sequence[int], steered: bool = False
+) -> None:
     """A map that an index looks up, a hash or a counter: slot or turn to backend."""
     if item.dialect.mark_index:
         declaration, key = "type mark : mark", "mark"
@@ -126,10 +137,10 @@ def _index_map(build: TableBuilder, name: str, item: ResolvedVip, size: int, own
     else:
         declaration, key = f"typeof numgen inc mod {size} : meta mark", "integer"
         elements = {str(slot): mark(backend) for slot, backend in enumerate(owners)}
-    build.map(name, (declaration, f"size {size}"), Spec((key,), "mark", size), elements)
+    build.map(name, (declaration, f"size {size}"), Spec((key,), "mark", size), elements, steered=steered)
 
 
-def _shared_maps(build: TableBuilder, item: ResolvedVip, names: Names, own_mac: str) -> None:
+def _shared_maps(build: TableBuilder, item: ResolvedVip, names: Names, own_mac: str, steering: bool) -> None:
     """What the VIP has in maps that others may share."""
     vip, family = item.vip, item.family
     weights = item.weights()
@@ -137,8 +148,10 @@ def _shared_maps(build: TableBuilder, item: ResolvedVip, names: Names, own_mac: 
         _index_map(build, names.slots, item, schedule.hash_slots(len(weights)), schedule.hash_table(weights))
     if names.turns and names.turns not in build.maps:
         takers = {item.mark(backend): backend.weight for backend in item.takers}
-        turns = schedule.turn_slots(len(vip.backends))
-        _index_map(build, names.turns, item, turns, schedule.turn_table(takers, turns))
+        turns = _turns_of(vip)
+        _index_map(
+            build, names.turns, item, turns, schedule.turn_table(takers, turns), steered=steering and vip.steered
+        )
     declared, types = (
         (f"{family.daddr} . meta mark", (family.address_type, "mark"))
         if names.pooled
@@ -180,13 +193,15 @@ def _chains(build: TableBuilder, group: Sequence[ResolvedVip], names: Names, mod
             _flow_map(build, item, f"closing_{name}")
     if vip.persistence_timeout:
         _clients_map(build, item)
+    if vip.steered:
+        counting_sets(build, vip)
 
     rules = VipRules(
         item,
         mode,
         names,
         schedule.hash_slots(len(item.weights())),
-        schedule.turn_slots(len(vip.backends)) if names.turns else 0,
+        _turns_of(vip) if names.turns else 0,
         [other.vip.address for other in group] if names.pooled else (),
     )
     if item.family.steers:

@@ -18,7 +18,8 @@ by its time, so the outcome is the one stable matching (Gale and Shapley 1962) a
 the set of backends and weights.
 
 *Turns.* A counter walks the table. Each backend's turns are spread evenly over the table (earliest
-deadline first), so a weight of 5 comes as five single turns and not as a burst of five.
+deadline first), so a weight of 5 comes as five single turns and not as a burst of five. For least connections
+the agent rewrites turns by what it counts; what is made here is where it begins.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ _MIDDLE = _Tier(16, 384, 1.6)
 _LARGE = _Tier(1024, 24576, 0.64)
 _TIERS = (_SMALL, _MIDDLE, _LARGE)
 _TURN_TIERS = ((4, 256), (16, 1024), (64, 4096), (1024, 65536))
+_STEERED_TIERS = ((16, 256), (64, 1024), (1024, 4096))
 
 
 def hash_slots(pool_size: int) -> int:
@@ -59,6 +61,11 @@ def hash_slots(pool_size: int) -> int:
 def turn_slots(pool_size: int) -> int:
     """How many turns the round-robin table of a pool of this size has."""
     return next(slots for size, slots in _TURN_TIERS if pool_size <= size)
+
+
+def steered_slots(pool_size: int) -> int:
+    """The same where the agent rewrites turns all the time: fewer, as no share has to last."""
+    return next(slots for size, slots in _STEERED_TIERS if pool_size <= size)
 
 
 def _tier(pool_size: int) -> _Tier:

@@ -25,6 +25,7 @@ from ..common.files import read_text, remove, write_text
 from .table import Chain, Hook, KernelChain, KernelMap, KernelTable, Map, Names, Spec, Table
 
 SEEN_FILE = "/run/nft-dsr/seen.json"
+_STEERED = ".steered"  # beside it: which transactions since then were the agent's, who gave out turns
 _SO_NETNS_COOKIE = 71  # not in Python's socket module; Linux 5.14
 _VERSION = 2
 _UNCHANGED = ("as it was",)
@@ -98,7 +99,10 @@ class Seen:
 
 def digest_of_map(item: Map) -> str:
     """Of what is in a map, as far as it is ours to say."""
-    elements = "\n".join(f"{key}\t{value}" for key, value in sorted((item.elements or {}).items()))
+    pairs = (item.elements or {}).items()
+    # Which of its values a key has is not known of one that the agent steers.
+    rows = [*sorted({key for key, _value in pairs}), *sorted({value for _key, value in pairs})] if item.steered else []
+    elements = "\n".join(rows or [f"{key}\t{value}" for key, value in sorted(pairs)])
     return _digest([item.kind, *item.declaration, elements])
 
 
@@ -115,6 +119,24 @@ class SeenFile:
 
     def __init__(self, path: str = SEEN_FILE) -> None:
         self._path = path
+        self._steered = (0, 0)
+
+    def advance(self, before: int, after: int) -> None:
+        """The transactions from one number to another only gave out turns, of which nothing is remembered.
+
+        To be called by whoever made them, under the lock of the modules.
+        """
+        self._steered = (self._steered[0] if self._steered[1] == before else before, after)
+        write_text(self._path + _STEERED, json.dumps(self._steered), 0o600)
+
+    def _is_now(self, then: Mapping[str, Any], moment: Moment) -> bool:
+        """Nothing has changed since but turns."""
+        if then == asdict(moment):
+            return True
+        if {**then, "generation": moment.generation} != asdict(moment):
+            return False
+        first, last = json.loads(read_text(self._path + _STEERED) or "[0, 0]")
+        return bool(first <= then["generation"] <= moment.generation == last)
 
     def read(self, moment: Optional[Moment]) -> Optional[Seen]:
         """What the kernel has, if that is certain."""
@@ -123,7 +145,7 @@ class SeenFile:
         try:
             text = read_text(self._path)
             document: Any = json.loads(text or "{}")
-            if document.get("version") != _VERSION or document.get("moment") != asdict(moment):
+            if document.get("version") != _VERSION or not self._is_now(document["moment"], moment):
                 return None
             return Seen(
                 {

@@ -41,6 +41,10 @@ class Map:
     elements: Optional[Mapping[str, str]] = field(default_factory=dict)
     # Elements that are added when the map is made and that end by themselves.
     initial: Mapping[str, str] = field(default_factory=dict)
+    # The agent gives these values out: whichever a key has of them is right.
+    steered: bool = False
+    # The chain of which it counts something: when that is written anew, it counts from nothing.
+    counts: str = ""
 
     @property
     def kind(self) -> str:
@@ -111,8 +115,10 @@ class TableBuilder:
         spec: Spec,
         elements: Optional[Mapping[str, str]],
         initial: Optional[Mapping[str, str]] = None,
+        steered: bool = False,
+        counts: str = "",
     ) -> str:
-        self.maps[name] = Map(name, tuple(declaration), spec, elements, initial or {})
+        self.maps[name] = Map(name, tuple(declaration), spec, elements, initial or {}, steered, counts)
         return name
 
     def merge(self, name: str, declaration: Sequence[str], spec: Spec, elements: Mapping[str, str]) -> None:

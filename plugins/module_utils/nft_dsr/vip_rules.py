@@ -12,7 +12,8 @@ from .dispatch import guarded
 from .model import IPAddress
 from .packet_fields import SEED, Packet
 from .resolved import DRAINING, PLAIN, RELEASED, ResolvedVip
-from .table import Names
+from .steered import TURNS_TAKEN, closed, opened
+from .table import Names, mark
 
 # The packet that begins a connection, and those that end one. Of SCTP, by the first chunk: INIT stands
 # alone in its packet, as does SHUTDOWN COMPLETE; ABORT ends what it is in.
@@ -45,6 +46,11 @@ class VipRules:
         # Without ports there is nothing else to hash; schedulers that count fall back on the finer hash.
         self._hash_port = vip.scheduler == "connection_hash" or (not vip.hashed and vip.protocol != "any")
         self._turn = f"meta mark set numgen inc mod {turns} map @{names.turns}" if turns else ""
+        self._count_opened = self._count_closed = ""
+        if vip.steered:
+            self._count_opened = f"meta mark @{opened(vip)}"
+            self._count_closed = f"meta mark @{closed(vip)}" if vip.connections else ""
+            self._turn = f"meta mark set {mark(TURNS_TAKEN)} {self._count_opened} {self._turn}" if turns else ""
         # Named, not raw: of a VIP that tracks, nft would list the raw keys of its flows by name then, and not take its
         # own listing back.
         self._whose = f"{self._family.daddr} . meta mark" if names.pooled else "meta mark"
@@ -96,6 +102,7 @@ class VipRules:
         life = self._times["syn" if connections else "udp"]
         stay = [self._set("delete", "clients")] if client == "new" else []
         stay += [self._set("update", "clients", self._vip.persistence_timeout)] if client else []
+        stay += [self._count_opened] if self._count_opened else []
         return " ".join((choice, self._to_backend, *forget, self._set("update", "flows", life), *stay, self._out))
 
     def refused(self) -> list[str]:
@@ -196,8 +203,9 @@ class VipRules:
 
     def ending(self) -> list[str]:
         closing = self._set("update", "closing", self._times["closing"])
+        counted = [self._count_closed] if self._count_closed else []
         return [
-            self._forward(self._flow, closing, self._set("delete", "flows")),
+            self._forward(self._flow, closing, self._set("delete", "flows"), *counted),
             self._forward(self._flow),  # the closing table is full: the entry stays where it is
             self._forward(self._closing, closing),
             f"goto fallback_{self._vip.name}",

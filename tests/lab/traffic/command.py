@@ -11,6 +11,7 @@ of JSON as its last. IPv4 and IPv6 addresses are taken alike.
     traffic connect 10.77.0.100 80 --count 300 --concurrency 10
     traffic connect fd00:77::100 5300 --protocol udp --size 60000
     traffic hold 10.77.0.100 7000 --count 40 --interval 0.05
+    traffic come 10.77.0.100 7000 --rate 200 --life 2 --slow b1=10 --seconds 20
     traffic capture eth0 --source 10.77.0.100 --protocol tcp
     traffic send eth0 --to-mac 02:d5:00:00:00:02 --source 10.77.0.10 --destination 10.77.0.100 --port 80 --flags S
     traffic send eth0 --to-mac 02:d5:00:00:00:02 --source 10.77.0.1 --destination 10.77.0.100 \\
@@ -92,6 +93,17 @@ def _parser() -> argparse.ArgumentParser:
     hold.add_argument("--count", type=int, default=10)
     hold.add_argument("--interval", type=float, default=0.1, help="seconds between two lines of a connection")
     hold.set_defaults(action=_later("clients", "hold"))
+
+    come = actions.add_parser("come", help="connections that come at a rate and last for a while, and who has them")
+    come.add_argument("address")
+    come.add_argument("port", type=int, help="of lines")
+    come.add_argument("--rate", type=float, default=100.0, help="new ones in a second, on average")
+    come.add_argument("--life", type=float, default=1.0, help="seconds that each lasts, on average")
+    come.add_argument("--slow", action="append", default=[], metavar="HOST=10", help="so many times longer there")
+    come.add_argument("--seed", type=int, default=1, help="of when they come and how long they last")
+    come.add_argument("--timeout", type=float, default=2.0, help="seconds to wait for an answer")
+    come.add_argument("--seconds", type=float, default=10.0, help="end after so long")
+    come.set_defaults(action=_later("coming", "come"))
 
     for action in (connect, hold):
         action.add_argument("address")

@@ -24,7 +24,7 @@ from ansible_collections.dsr.layer2.plugins.module_utils.agent.agent import Agen
 from ansible_collections.dsr.layer2.plugins.module_utils.agent.probe_base import Outcome, Target
 from ansible_collections.dsr.layer2.plugins.module_utils.common.errors import DsrError, HostError
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr import model
-from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.engine import LoadBalancer
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.engine import LoadBalancer, Reconciled
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.health_check import HealthCheck
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.live import Live, LiveFile
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.probing import probe_marks
@@ -93,12 +93,12 @@ class Site:
     def generation(self) -> int:
         return self.number
 
-    def reconcile(self, live: Live, last: Sequence[ResolvedVip] = ()) -> tuple[list[str], int]:
+    def reconcile(self, live: Live, last: Sequence[ResolvedVip] = ()) -> Reconciled:
         self.tried.append(test_checking.now())
         if self.refused:
             raise HostError(self.refused)
         self.lives.append(live)
-        return [f"number {len(self.lives)}"], self.number
+        return Reconciled([f"number {len(self.lives)}"], self.number, self.items, {})
 
     async def probe(self, check: HealthCheck, target: Target) -> Outcome:
         self.asked.add((check, target))

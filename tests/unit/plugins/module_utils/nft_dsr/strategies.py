@@ -68,8 +68,8 @@ def vip_options(draw: st.DrawFn, name: str, number: int) -> dict[str, Any]:
     version = draw(st.sampled_from([4, 6]))
     protocol = draw(st.sampled_from(model.PROTOCOLS))
     scheduler = draw(st.sampled_from([s for s in model.SCHEDULERS if (protocol, s) != ("any", "connection_hash")]))
-    ranges = {"round_robin": [(0, 1)], "weighted_round_robin": [(0, 5)]}
-    weights = st.integers(*draw(st.sampled_from(ranges.get(scheduler, [(0, 1), (1, 5)]))))
+    ranges = [(0, 1), (1, 5)] if scheduler in model.HASH_SCHEDULERS else [(0, 5 if "weighted" in scheduler else 1)]
+    weights = st.integers(*draw(st.sampled_from(ranges)))
     base = 1000 * (number + 1)
     ports = draw(
         st.lists(
@@ -155,6 +155,7 @@ _WAYS: tuple[dict[str, Any], ...] = (
     {"scheduler": "connection_hash"},
     {"scheduler": "round_robin"},
     {"scheduler": "weighted_round_robin"},
+    {"scheduler": "weighted_least_connections"},
     {"protocol": "udp"},
     {"on_empty": "local"},
     {"persistence_timeout": 60},

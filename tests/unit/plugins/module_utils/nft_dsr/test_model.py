@@ -341,7 +341,7 @@ def test_what_a_vip_says_of_itself_is_the_same_vip(options: list[dict[str, Any]]
         (
             {"scheduler": "rr"},
             "vips[0].scheduler: 'rr' is not known; choose one of: source_hash, connection_hash, round_robin, "
-            "weighted_round_robin",
+            "weighted_round_robin, least_connections, weighted_least_connections",
         ),
         # ports
         ({"ports": []}, "vips[0].ports: the list is empty; name a port, or leave 'ports' out for all ports"),
@@ -487,6 +487,11 @@ def test_what_a_vip_says_of_itself_is_the_same_vip(options: list[dict[str, Any]]
             "vips[0].backends[0].state: 'off' is not known; choose one of: up, drain, down",
         ),
         # weights and schedulers
+        (
+            {"scheduler": "least_connections", "backends": [*backends(21), *backends(22, weight=3)]},
+            "vips[0].backends[1].weight: the scheduler least_connections knows no weights but 0 and 1, and 3 would "
+            "have no effect; use weighted_least_connections",
+        ),
         (
             {"scheduler": "round_robin", "backends": [*backends(21), *backends(22, weight=3)]},
             "vips[0].backends[1].weight: the scheduler round_robin knows no weights but 0 and 1, and 3 would have no "

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -775,3 +776,61 @@ def test_a_plan_says_in_words_what_differs(hand: str, reasons: tuple[str, ...]) 
     nft.load(hand)
     assert apply(resolved(vip()), nft).reasons == reasons
     assert contents(nft) == contents_of(wanted_table(resolved(vip()), nft))
+
+
+# -- turns that an agent gives out
+
+LEAST = {"scheduler": "least_connections", "backends": backends(21, 22)}
+
+
+def steered_plan(nft: MemoryNft, steering: bool = True, **options: Any) -> Plan:
+    """What has to change while an agent runs, or when none does any more."""
+    vips = resolved(vip(**{**LEAST, **options}))
+    have = Kernel(nft).read()
+    asked = [item.vip for item in vips]
+    table = render(vips, OWN, names_in_use(asked, have), flow_modes(asked, have.maps), steering=steering)
+    return make_plan(table, Kernel(nft).compile(table), have)
+
+
+def give(nft: MemoryNft, *turns: tuple[int, str]) -> None:
+    """As the agent does."""
+    item = nft.table.maps["turns_web"]
+    for turn, owner in turns:
+        item.elements[str(turn)] = replace(item.elements[str(turn)], value=owner)
+
+
+def test_turns_that_an_agent_gave_out_are_right_whosever_they_are() -> None:
+    nft = MemoryNft()
+    Kernel(nft).apply(steered_plan(nft).text)
+    give(nft, *((turn, "0x0a4d0016") for turn in range(200)))
+    assert steered_plan(nft) == Plan((), ())
+    assert steered_plan(nft, steering=False).reasons[0].startswith("map turns_web: "), "nobody gives them out any more"
+
+
+def test_turns_of_nobody_who_serves_are_given_to_others_at_once_and_the_rest_stays() -> None:
+    nft = MemoryNft()
+    Kernel(nft).apply(steered_plan(nft).text)
+    give(nft, (0, "0x0a4d0063"), *((turn, "0x0a4d0016") for turn in range(1, 256)))
+    nft.load("delete element netdev nft_dsr turns_web { 7 }")
+    plan = steered_plan(nft)
+    assert plan.reasons == ("map turns_web: 2 of 256 elements differ",)
+    Kernel(nft).apply(plan.text)
+    drained = [*backends(21), *backends(22, state="drain")]
+    Kernel(nft).apply(steered_plan(nft, backends=drained).text)
+    assert {element.value for element in nft.table.maps["turns_web"].elements.values()} == {"0x0a4d0015"}
+    joined = steered_plan(nft, backends=[*drained, *backends(24)])
+    assert not any("turns_web" in reason for reason in joined.reasons), "who joins gets turns of the agent"
+
+
+def test_turns_are_counted_anew_with_the_rule_that_takes_them() -> None:
+    """The kernel begins with the first turn then, and the agent has to know which is next."""
+    nft = MemoryNft()
+    Kernel(nft).apply(steered_plan(nft).text)
+    for name in ("opened_web", "closed_web"):
+        nft.table.maps[name].elements["0x0a4d0015"].packets = 9
+    plan = steered_plan(nft, new_flows_per_source="5/second")
+    assert "set opened_web: counts anew" in plan.reasons
+    Kernel(nft).apply(plan.text)
+    assert nft.table.maps["opened_web"].elements["0x0a4d0015"].packets == 0
+    assert nft.table.maps["closed_web"].elements["0x0a4d0015"].packets == 9
+    assert steered_plan(nft, new_flows_per_source="5/second") == Plan((), ())

@@ -54,7 +54,7 @@ GOLDEN = Path(__file__).resolve().with_name("golden")
 _LONG = 16  # elements; longer lists are numbers that nobody reads
 # What stands before the first '_' in the names of objects that are one VIP's own, and of those that several may share
 OF_ONE = frozenset(("vip", "syn", "fin", "fallback", "grace", "error", "fit", "allow", "deny", "newflows", "flows"))
-OF_ONE |= {"closing", "clients", "switch", "backends", "handout"}
+OF_ONE |= {"opened", "closed", "closing", "clients", "switch", "backends", "handout"}
 OF_SOME = frozenset(("pool", "poolerror", "poolbackends", "poolhandout", "slots", "turns"))
 
 
@@ -93,6 +93,14 @@ CONFIGURATIONS: dict[str, tuple[list[ResolvedVip], Sequence[str]]] = {
                     backends=[*backends(21, weight=3), *backends(22)],
                 )
             ),
+        ],
+        (),
+    ),
+    "least_connections": (
+        [
+            resolved(vip("a", scheduler="least_connections")),
+            resolved(vip("b", scheduler="weighted_least_connections", protocol="udp", persistence_timeout=60)),
+            resolved(vip6("six", scheduler="least_connections", backends=backends6(21, 22))),
         ],
         (),
     ),
@@ -356,7 +364,7 @@ def test_it_loads_and_is_what_it_is_said_to_be(vips: list[ResolvedVip]) -> None:
         unasked = name in {item.family.vips for item in vips} and not any(
             table.names[item.vip.name].pooled for item in vips if item.family.vips == name
         )
-        assert nft.table.users_of_map(name) or unasked or (kind in ("newflows", "fit") and owner in idle), (
+        assert nft.table.users_of_map(name) or unasked or (kind in ("newflows", "fit", "opened") and owner in idle), (
             f"{name} is used by no rule"
         )
     for name, chain in nft.table.chains.items():

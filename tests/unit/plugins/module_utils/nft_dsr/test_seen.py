@@ -150,3 +150,37 @@ def test_a_memory_is_for_root_alone(tmp_path: Path, moment: Moment) -> None:
 
 def test_a_kernel_that_does_not_tell_is_no_moment() -> None:
     assert seen.now(None, {"eth0": 2}) is None
+
+
+def at(moment: Moment, generation: int) -> Moment:
+    return replace(moment, generation=generation)
+
+
+def test_turns_that_were_given_out_since_change_nothing_that_is_remembered(memory: SeenFile, moment: Moment) -> None:
+    memory.write(moment, rendered())
+    for number in range(7, 12):
+        memory.advance(number, number + 1)
+        assert memory.read(at(moment, number + 1)) is not None
+    assert memory.read(at(moment, 11)) is None and memory.read(at(moment, 13)) is None
+    memory.write(at(moment, 12), rendered())  # a module looked, and changed nothing
+    memory.advance(12, 13)
+    assert memory.read(at(moment, 13)) is not None
+
+
+def test_a_foreign_transaction_among_them_is_a_doubt(memory: SeenFile, moment: Moment) -> None:
+    memory.write(moment, rendered())
+    memory.advance(7, 8)
+    memory.advance(9, 10)
+    assert memory.read(at(moment, 10)) is None
+    memory.write(at(moment, 10), rendered())
+    memory.advance(10, 11)
+    assert memory.read(at(moment, 11)) is not None
+
+
+def test_of_turns_that_are_steered_only_whose_they_may_be_is_remembered() -> None:
+    table, other = rendered(scheduler="least_connections"), rendered(scheduler="least_connections")
+    item = replace(table.maps["turns_web"], steered=True)
+    turned = replace(item, elements=dict(zip(item.elements or {}, reversed((item.elements or {}).values()))))
+    assert seen.digest_of_map(item) == seen.digest_of_map(turned) != seen.digest_of_map(other.maps["turns_web"])
+    fewer = replace(item, elements=dict.fromkeys(item.elements or {}, "0x0a4d0015"))
+    assert seen.digest_of_map(fewer) != seen.digest_of_map(item)
