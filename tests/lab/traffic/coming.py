@@ -78,7 +78,7 @@ async def _come(arguments: argparse.Namespace) -> None:
     begun = loop.time()
     work = asyncio.gather(sample(begun), *(one(begun, arrival) for arrival in plan))
     ended = asyncio.ensure_future(stop.come())
-    await asyncio.wait({work, ended}, timeout=arguments.seconds, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait([ended], timeout=arguments.seconds)
     print("DONE", flush=True)
     work.cancel()
     ended.cancel()
