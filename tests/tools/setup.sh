@@ -46,10 +46,21 @@ install_packages() {
     }
 }
 
+# The program is wanted, and no service that runs on this machine from now on.
+without_service() {
+    local unit=/etc/systemd/system/$1.service
+    [ "$(id -u)" = 0 ] && [ -d "${unit%/*}" ] && [ ! -e "$unit" ] && [ ! -L "$unit" ] || return 0
+    ln -s /dev/null "$unit"
+}
+
 packages() {
     local name missing=()
     command -v dpkg-query >/dev/null || fail "this set-up knows Debian and Ubuntu alone; the lists are in requirements/"
     while read -r name; do
+        if [ "${name#!}" != "$name" ]; then
+            name=${name#!}
+            installed "$name" || without_service "$name"
+        fi
         if [ "${name#\?}" != "$name" ]; then
             name=${name#\?}
             installed "$name" && continue

@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv6Address
 from random import Random
 from typing import Callable, Optional
@@ -26,12 +27,15 @@ from ..nft_dsr.model import Backend, IPAddress, Vip
 from ..nft_dsr.probing import marks_of
 from ..nft_dsr.resolved import ResolvedVip
 from ..nft_dsr.state import STATE_DIRECTORY, StateFiles
-from . import notify
+from ..nft_dsr.table import Names
+from . import exporter, notify
 from .checking import Checking, Probe, in_common
+from .metrics import Facts
 from .output import say
 from .probe_base import Outcome, Target
 from .probes import probe
 from .steering import INTERVAL, Steerer, pools_of
+from .tally import Tally
 from .verdicts import Floor, Transition
 
 _LOOK = 0.25  # seconds between two looks at the files and at the number of the kernel's last transaction
@@ -60,6 +64,7 @@ class Agent:
         self._say = tell
         self._steerer = steerer or Steerer(tell)
         self._looks = False  # at counters, and may be writing turns
+        self._names: Mapping[str, Names] = {}  # what each VIP goes through
         self._items: Sequence[ResolvedVip] = ()
         self._targets: dict[tuple[HealthCheck, Target], list[tuple[Vip, Backend]]] = {}
         self._wanting: dict[tuple[HealthCheck, Target], list[tuple[Vip, Backend]]] = {}
@@ -70,13 +75,15 @@ class Agent:
         self._generation: Optional[int] = None
         self._complaint = ""
         self._unable: set[tuple[str, str]] = set()
+        self._tally = Tally()
+        self._news = True  # the next reconciliation has something to do
 
     async def run(self) -> None:
         """Until the task is cancelled. HostError if another agent runs."""
         with self._live_file.held():
             self._live = self._live_file.read_last()
             self._woken = asyncio.Event()
-            self._checking = Checking(self._ask, self._on_transition, Random())
+            self._checking = Checking(self._ask, self._on_transition, Random(), tally=self._tally)
             notify.ready()
             works = [asyncio.ensure_future(work) for work in (self._keep(), _beat(), self._steer(), self._recount())]
             try:
@@ -112,6 +119,7 @@ class Agent:
         try:
             items = self._load_balancer.desired()
         except DsrError as error:
+            self._tally.refused()
             self._say(f"the configuration is not taken, the one before stays in force: {error}")
             return
         first = not self._items
@@ -130,6 +138,8 @@ class Agent:
         self._checking.set_checks(self._targets, self._published)
         self._unjudged = True
         self._generation = None  # compare with the kernel once
+        self._news = True
+        self._tally.accepted((item.vip.name, backend.address) for item in items for backend in item.vip.backends)
         what = "began" if first else "new configuration"
         self._say(f"{what}; VIPs: {len(items)}, checked: {len(floors)}, checks: {len(self._targets)}")
 
@@ -154,6 +164,7 @@ class Agent:
 
     def _on_transition(self, check: HealthCheck, target: Target, transition: Transition) -> None:
         for vip, backend in self._wanting.get((in_common(check), target), ()):
+            self._tally.moved(vip.name, backend.address)
             state = "healthy" if transition.healthy else f"unhealthy: {transition.cause}"
             self._say(f"{vip.name}: {backend.label} is {state} ({transition.consecutive} answers in a row)")
         self._unjudged = True
@@ -189,6 +200,7 @@ class Agent:
         if unhealthy == self._live.unhealthy:
             return False
         self._live = Live(unhealthy, self._live.macs)
+        self._news = True
         return True
 
     # -- the kernel
@@ -201,6 +213,7 @@ class Agent:
 
     async def _reconcile(self) -> bool:
         live = self._live
+        began = time.time()
         try:
             done = await asyncio.get_running_loop().run_in_executor(
                 None, self._load_balancer.reconcile, live, self._items
@@ -210,12 +223,16 @@ class Agent:
                 self._say(f"the rules cannot be brought to what they should be, trying again: {error}")
             self._complaint = str(error)
             self._generation = None
+            self._tally.not_brought()
             return False
         if self._complaint:
             self._say("the rules are what they should be again")
         self._complaint = ""
         self._generation = done.generation
+        self._names = done.names
         self._steerer.set_pools(pools_of(done.served, done.names))
+        self._tally.brought(began, repaired=bool(done.reasons) and not self._news)
+        self._news = False
         for reason in done.reasons:
             self._say(f"changed: {reason}")
         return True
@@ -247,6 +264,19 @@ class Agent:
                 await asyncio.sleep(pause)
             else:
                 await asyncio.sleep(_NOTHING_TO_STEER)
+
+    # -- for metrics
+
+    def facts(self) -> Facts:
+        """What is known at this moment."""
+        return Facts(
+            items=[self._live.applied_to(item) for item in self._items],
+            names=self._names,
+            ignoring={name: floor.ignoring for name, floor in self._floors.items()},
+            reports=self._checking.reports() if self._items else [],
+            users=self._wanting,
+            tally=self._tally,
+        )
 
 
 async def _beat() -> None:
@@ -291,11 +321,11 @@ def _reached_at(address: IPAddress, interface: str) -> IPAddress:
     return IPv6Address(f"{address}%{interface}") if address.version == 6 and address.is_link_local else address
 
 
-def main(tell: Callable[[str], None] = say) -> int:
-    """Run the agent until it is told to end."""
+def main(tell: Callable[[str], None] = say, metrics: Optional[exporter.Place] = None) -> int:
+    """Run the agent until it is told to end, with metrics if there is a place for them."""
 
     async def work() -> None:
-        agent = asyncio.ensure_future(Agent(tell=tell).run())
+        agent = asyncio.ensure_future(exporter.along(Agent(tell=tell), metrics, tell))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, agent.cancel)

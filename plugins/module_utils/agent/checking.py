@@ -30,6 +30,7 @@ from typing import Callable, NamedTuple, Optional
 
 from ..nft_dsr.health_check import HealthCheck
 from .probe_base import Outcome, Target
+from .tally import Tally
 from .verdicts import Transition, Verdict
 
 Probe = Callable[[HealthCheck, Target], Awaitable[Outcome]]
@@ -141,12 +142,14 @@ class Checking:
         told: Callable[[HealthCheck, Target, Transition], None],
         random: Random,
         at_once: int = 256,
+        tally: Optional[Tally] = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._probe = probe
         self._told = told
         self._random = random
         self._at_once = at_once
+        self._tally = tally or Tally()
         self._runs: dict[tuple[HealthCheck, Target], _Run] = {}
         self._waiting: deque[_Run] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -252,7 +255,9 @@ class Checking:
             return
         run.waits = False
         run.began = self._loop.time()
-        run.statistics.late += run.began > run.latest + LATE
+        late = run.began > run.latest + LATE
+        run.statistics.late += late
+        self._tally.late += late
         run.task = self._loop.create_task(self._carry_out(run))
         self._tasks.add(run.task)
         run.task.add_done_callback(self._ended)
@@ -302,6 +307,7 @@ class Checking:
         statistics.runs += 1
         statistics.last_seconds = outcome.seconds
         statistics.last_cause = outcome.cause
+        self._tally.checked(run.check.type, outcome)
         if outcome.own:
             statistics.unable += 1
             return []

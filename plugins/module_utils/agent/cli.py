@@ -29,7 +29,7 @@ from ..nft_dsr.live import LiveFile
 from ..nft_dsr.model import Backend, Vip, find_backends
 from ..nft_dsr.resolved import ResolvedVip
 from ..nft_dsr.state import StateFiles
-from . import agent, status_view
+from . import agent, exporter, status_view
 from .checking import Probe
 from .output import say
 from .probe_base import Outcome, Target
@@ -52,7 +52,7 @@ class Box:
     files: StateFiles = field(default_factory=StateFiles)
     live_file: LiveFile = field(default_factory=LiveFile)
     asking: Probe = probe
-    serve: Callable[[Callable[[str], None]], int] = agent.main
+    serve: Callable[[Callable[[str], None], Optional[exporter.Place]], int] = agent.main
     wait: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
 
@@ -100,7 +100,13 @@ def _parser() -> argparse.ArgumentParser:
         made.set_defaults(carry_out=carry_out)
         return made
 
-    command("run", _run, "run the agent in the foreground, as its service does")
+    run = command("run", _run, "run the agent in the foreground, as its service does")
+    run.add_argument(
+        "--metrics",
+        metavar="ADDRESS:PORT",
+        default="",
+        help="serve metrics for Prometheus there, such as 127.0.0.1:9817; left out, there are none",
+    )
 
     status = command("status", _status, "VIPs and backends: state, weight, flows and packets")
     status.add_argument("vip", metavar="VIP", nargs="?", help="name of a VIP; left out, all of them")
@@ -162,8 +168,13 @@ def _size() -> tuple[int, int]:
 # -- run
 
 
-def _run(box: Box, _options: argparse.Namespace) -> int:
-    return box.serve(say)
+def _run(box: Box, options: argparse.Namespace) -> int:
+    place = None
+    try:
+        place = exporter.parse_place(options.metrics)
+    except ConfigError as error:  # no reason to leave backends unchecked
+        _complain(f"{error}; there are no metrics")
+    return box.serve(say, place)
 
 
 # -- status, verify

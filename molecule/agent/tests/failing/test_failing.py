@@ -148,6 +148,28 @@ def test_a_service_that_fails_and_comes_back() -> None:
     assert answering("web") == NAMES
 
 
+def test_metrics_have_every_backend() -> None:
+    """In the sandbox of the agent, which may ask the kernel for its counters."""
+    answering("web")
+    asked = (
+        "import urllib.request; "
+        "print(urllib.request.urlopen('http://127.0.0.1:9817/metrics', timeout=10).read().decode())"
+    )
+
+    def up() -> set[tuple[str, str]]:
+        page = LB.run("python3", "-c", asked)
+        assert 'nft_dsr_collector_success{collector="counters"} 1.0' in page, page
+        assert re.search(r'^nft_dsr_vip_packets_total{vip="web"} [1-9]', page, re.MULTILINE), page
+        found = re.findall(r"^nft_dsr_backend_up\{(.*)\} 1\.0$", page, re.MULTILINE)
+        labels = [dict(re.findall(r'(\w+)="(.*?)"', text)) for text in found]
+        return {(label["vip"], label["name"]) for label in labels}
+
+    wanted = {(vip, name) for vip in LAB.vips for name in NAMES}
+    until(lambda: up() == wanted, "all backends are up")
+    with stopped(FIRST, "answers.service"):
+        until(lambda: up() == wanted - {("web", FIRST.name)}, "one is not")
+
+
 def test_a_command_that_fails_and_succeeds_again() -> None:
     """Commands run in the sandbox of the agent, and may use the network."""
     with stopped(SECOND, "files.service"):

@@ -29,6 +29,7 @@ from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.health_check im
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.live import Live, LiveFile
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.probing import probe_marks
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.resolved import ResolvedVip
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.table import Names
 from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.agent import test_checking
 from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.hosts import (
     Host,
@@ -75,6 +76,8 @@ class Site:
         self.refused = ""
         self.unable = ""
         self.number = 1
+        self.names: dict[str, Names] = {}
+        self.foreign: list[str] = []  # what somebody else's transaction changed
         self.lives: list[Live] = []
         self.tried: list[float] = []
         self.failing: set[Any] = set()
@@ -97,8 +100,11 @@ class Site:
         self.tried.append(test_checking.now())
         if self.refused:
             raise HostError(self.refused)
+        news = not self.lives or self.lives[-1] != live
         self.lives.append(live)
-        return Reconciled([f"number {len(self.lives)}"], self.number, self.items, {})
+        reasons, self.foreign = self.foreign, []
+        told = [f"number {len(self.lives)}"] if news else []
+        return Reconciled([*told, *reasons], self.number, self.items, self.names)
 
     async def probe(self, check: HealthCheck, target: Target) -> Outcome:
         self.asked.add((check, target))
@@ -421,6 +427,67 @@ def test_it_ends_even_if_news_come_in_that_moment(tmp_path: Path) -> None:
         assert done and site.task.cancelled()
 
     site.tell(story)
+
+
+# -- for metrics
+
+
+def test_what_is_counted(tmp_path: Path) -> None:
+    """A repair is what was changed back, and not what health or a configuration asked for."""
+    site = Site(tmp_path, checked(check={"min_healthy": 0.5}))
+
+    async def story() -> None:
+        await site.unhealthy()
+        assert site.agent is not None
+        tally = site.agent.facts().tally
+        assert (tally.valid, tally.in_sync, tally.reconciled, tally.repairs) == (True, True, 1, 0)
+        site.failing = {B1}
+        await site.unhealthy(web={B1})
+        facts = site.agent.facts()
+        assert facts.items[0].unhealthy == {B1} and facts.ignoring == {"web": False}
+        healthy = {
+            backend.address: report.healthy
+            for report in facts.reports
+            for _vip, backend in facts.users[report.check, report.target]
+        }
+        assert healthy == {B1: False, B2: True, B3: True}
+        assert tally.transitions == {("web", B1): 1} and tally.checks["tcp", "failed"] == 3
+        assert tally.checks["tcp", "ok"] >= 4 and (tally.reconciled, tally.repairs) == (2, 0)
+
+        for number in (1, 2):
+            site.number += 1
+            site.foreign = ["map gone"]
+            await site.until(lambda number=number: tally.repairs == number)  # type: ignore[misc]
+        site.number += 1  # somebody else's that was no matter of ours
+        await site.until(lambda: tally.reconciled == 5)
+        assert tally.repairs == 2
+
+        site.refused = "no"
+        site.number += 1
+        await site.until(lambda: not tally.in_sync)
+        site.refused = ""
+        site.foreign = ["map gone"]
+        await site.until(lambda: tally.in_sync)
+        assert tally.not_reconciled >= 1 and tally.repairs == 3
+
+        site.failing |= {B2}
+        await site.heard("health is ignored")
+        assert site.agent.facts().ignoring == {"web": True}
+        site.unreadable = "no JSON"
+        site.configure()
+        await site.until(lambda: not tally.valid)
+        site.unreadable = ""
+        site.configure(checked(backends=backends(22, 23)))
+        await site.until(lambda: tally.valid)
+        assert ("web", B1) not in tally.transitions, "it is not there any more"
+
+    site.tell(story)
+
+
+def test_before_anything_is_known_there_is_nothing_to_tell(tmp_path: Path) -> None:
+    site = Site(tmp_path, checked())
+    facts = Agent(site.load_balancer, site.live_file, str(tmp_path), site.probe).facts()
+    assert (facts.items, facts.reports, facts.tally.in_sync) == ([], [], False)
 
 
 # -- whom to ask

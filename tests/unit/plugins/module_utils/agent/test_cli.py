@@ -18,7 +18,7 @@ from typing import Any, Optional
 
 import pytest
 
-from ansible_collections.dsr.layer2.plugins.module_utils.agent import agent, cli
+from ansible_collections.dsr.layer2.plugins.module_utils.agent import agent, cli, exporter
 from ansible_collections.dsr.layer2.plugins.module_utils.agent.cli import Box
 from ansible_collections.dsr.layer2.plugins.module_utils.agent.probe_base import Outcome, Target
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr import schedule
@@ -75,7 +75,7 @@ class Clock:
         self.happens.pop(0)()
 
 
-def _nobody(say: Callable[[str], None]) -> int:
+def _nobody(say: Callable[[str], None], _metrics: Optional[exporter.Place]) -> int:
     raise AssertionError("the agent was begun")
 
 
@@ -554,7 +554,7 @@ def test_verify_of_a_nic_that_is_gone(balancer: Balancer, command: Command) -> N
 def test_run_is_the_agent(balancer: Balancer, monkeypatch: pytest.MonkeyPatch) -> None:
     came = []
 
-    def serve(say: Callable[[str], None]) -> int:
+    def serve(say: Callable[[str], None], _metrics: Optional[exporter.Place]) -> int:
         say("began")
         came.append(raw.getvalue())
         return 1
@@ -566,6 +566,40 @@ def test_run_is_the_agent(balancer: Balancer, monkeypatch: pytest.MonkeyPatch) -
         patch.setattr(sys, "stdout", journal)
         assert cli.main(["run"], replace(balancer.box, serve=serve)) == 1
     assert came == [b"began\n"], "a line is there as soon as it is said"
+
+
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [((), None), (("--metrics", ""), None), (("--metrics", "[::1]:9817"), exporter.Place("::1", 9817))],
+)
+def test_the_agent_hears_where_metrics_are_wanted(
+    words: tuple[str, ...], place: Optional[exporter.Place], balancer: Balancer
+) -> None:
+    heard = []
+
+    def serve(_say: Callable[[str], None], metrics: Optional[exporter.Place]) -> int:
+        heard.append(metrics)
+        return 0
+
+    assert cli.main(["run", *words], replace(balancer.box, serve=serve)) == 0
+    assert heard == [place]
+
+
+def test_metrics_that_can_be_nowhere_are_no_reason_to_leave_backends_unchecked(
+    balancer: Balancer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    heard = []
+
+    def serve(_say: Callable[[str], None], metrics: Optional[exporter.Place]) -> int:
+        heard.append(metrics)
+        return 0
+
+    assert cli.main(["run", "--metrics", "localhost"], replace(balancer.box, serve=serve)) == 0
+    assert heard == [None]
+    assert capsys.readouterr().err == (
+        "nft-dsr: --metrics: 'localhost' is no address with a port, such as 127.0.0.1:9817 or [::1]:9817; "
+        "there are no metrics\n"
+    )
 
 
 @pytest.mark.parametrize(
