@@ -81,6 +81,10 @@ format: $(STAMPS)/venv-test ## Let ruff put the Python files in form
 bench: require-root $(STAMPS)/packages-bench $(STAMPS)/venv-demo $(STAMPS)/link ## What it costs, beside others: writes docs/benchmarks (root, about ten minutes)
 	@$(VENV)/python tests/benchmark/run.py $(ARGS)
 
+.PHONY: bench-checks
+bench-checks: require-root $(STAMPS)/venv-demo $(STAMPS)/link ## What health checks cost: 200 backends, each once in a second (root, three minutes)
+	@$(VENV)/python tests/benchmark/checks.py $(ARGS)
+
 .PHONY: build
 build: $(STAMPS)/venv-demo ## The archive to publish, in .cache/dist
 	cd "$$($(VENV)/python $(TOOLS)/checkout.py)" && $(CURDIR)/$(VENV)/ansible-galaxy collection build --force --output-path $(CURDIR)/.cache/dist

@@ -61,6 +61,12 @@ vips:
       returned: success
       type: list
       elements: str
+    health_ignored:
+      description:
+        - Whether too few of the pool are healthy, by C(health_check.min_healthy), and therefore all serve. V(null)
+          where nothing is checked.
+      returned: success
+      type: bool
     packets:
       description: Packets that clients sent to the VIP.
       returned: success
@@ -74,6 +80,8 @@ vips:
         - The backends with their options, C(state) as it is now (what an operator drained is C(drain)), C(mac), the
           C(packets) and C(bytes) sent to each, C(flows), the tracked flows that are honoured now, and C(healthy), what
           the agent found out (null where nothing is checked).
+        - C(cause) says why a backend fails its check, and C(since) from when on, in UTC. They are V(null) where it does
+          not, and are also there while C(health_ignored) lets it serve.
       returned: success
       type: list
       elements: dict
@@ -87,7 +95,9 @@ vips:
           packets: 1200
           bytes: 96000
           flows: 0
-          healthy: true
+          healthy: false
+          cause: connection refused
+          since: "2026-01-31T12:00:00Z"
 """
 
 from ansible.module_utils.basic import AnsibleModule

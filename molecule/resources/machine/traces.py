@@ -14,6 +14,8 @@ from collections.abc import Iterator
 FOLDERS = ("/etc", "/usr/local", "/usr/lib/systemd", "/usr/lib/sysctl.d", "/var/spool")
 # The container's engine writes these anew at every start.
 FOREIGN = {"/etc/hosts", "/etc/hostname", "/etc/resolv.conf"}
+# What the tools for users keep of the files before their last change
+FOREIGN |= {"/etc/passwd-", "/etc/group-", "/etc/shadow-", "/etc/gshadow-", "/etc/.pwd.lock"}
 
 
 def files() -> Iterator[str]:

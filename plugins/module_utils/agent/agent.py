@@ -13,23 +13,28 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv6Address
 from random import Random
 from typing import Callable, Optional
 
 from ..common.errors import DsrError
+from ..common.iproute import Iproute
+from ..nft_dsr.batch import generation as transactions
 from ..nft_dsr.engine import LoadBalancer
 from ..nft_dsr.health_check import HealthCheck
+from ..nft_dsr.kernel import Kernel
 from ..nft_dsr.live import Live, LiveFile
 from ..nft_dsr.model import Backend, IPAddress, Vip
 from ..nft_dsr.probing import marks_of
 from ..nft_dsr.resolved import ResolvedVip
+from ..nft_dsr.seen import AGENT_SEEN_FILE, SEEN_FILE
 from ..nft_dsr.state import STATE_DIRECTORY, StateFiles
 from ..nft_dsr.table import Names
 from . import exporter, notify
+from .causes import Causes
 from .checking import Checking, Probe, in_common
+from .limited import Limited
 from .metrics import Facts
 from .output import say
 from .probe_base import Outcome, Target
@@ -40,7 +45,9 @@ from .verdicts import Floor, Transition
 
 _LOOK = 0.25  # seconds between two looks at the files and at the number of the kernel's last transaction
 _BEAT = 5.0  # seconds between two signs of life for systemd
-_AGAIN = 1.0  # seconds until a repair that failed is tried again
+_AGAIN = 1.0  # seconds until a repair that failed is tried again, or one of which it is not known whether it lasts
+_WORK = 60.0  # seconds that all programs may take that a repair runs
+_STUCK = 75.0  # seconds without an end of it after which systemd is told no more that the agent lives
 _NOTHING_TO_STEER = 1.0  # seconds until it is asked again whether there is
 _UNREADABLE = (0, 0, 0)
 
@@ -58,7 +65,15 @@ class Agent:
         steerer: Optional[Steerer] = None,
     ) -> None:
         self._live_file = live_file or LiveFile()
-        self._load_balancer = load_balancer or LoadBalancer(live=self._live_file, directory=directory)
+        self._limited = Limited(_WORK)
+        self._load_balancer = load_balancer or LoadBalancer(
+            kernel=Kernel(self._limited, transactions),
+            iproute=Iproute(self._limited),
+            seen_file=AGENT_SEEN_FILE,
+            others_seen=(SEEN_FILE,),
+            live=self._live_file,
+            directory=directory,
+        )
         self._paths = (StateFiles(directory).vips_path, StateFiles(directory).overrides_path)
         self._asking = asking
         self._say = tell
@@ -70,6 +85,7 @@ class Agent:
         self._wanting: dict[tuple[HealthCheck, Target], list[tuple[Vip, Backend]]] = {}
         self._unjudged = False
         self._floors: dict[str, Floor[IPAddress]] = {}
+        self._causes = Causes()
         self._live = Live()
         self._stamps: Sequence[tuple[int, ...]] = ()
         self._generation: Optional[int] = None
@@ -85,7 +101,10 @@ class Agent:
             self._woken = asyncio.Event()
             self._checking = Checking(self._ask, self._on_transition, Random(), tally=self._tally)
             notify.ready()
-            works = [asyncio.ensure_future(work) for work in (self._keep(), _beat(), self._steer(), self._recount())]
+            self._advanced = asyncio.get_running_loop().time()
+            works = [
+                asyncio.ensure_future(work) for work in (self._keep(), self._beat(), self._steer(), self._recount())
+            ]
             try:
                 # None of them ends by itself; one that fails ends the agent, which systemd then starts anew.
                 done, _others = await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
@@ -100,9 +119,11 @@ class Agent:
         due = 0.0
         loop = asyncio.get_running_loop()
         while True:
+            self._advanced = loop.time()
             self._look_at_files()
             if self._judge() or (due <= loop.time() and self._is_altered()):
-                due = 0.0 if await self._reconcile() else loop.time() + _AGAIN
+                await self._reconcile()
+                due = loop.time() + _AGAIN if self._generation is None else 0.0
             # wait_for() before Python 3.12 may lose a cancellation that comes together with the event.
             timer = loop.call_later(_LOOK, self._woken.set)
             await self._woken.wait()
@@ -163,6 +184,7 @@ class Agent:
         return outcome
 
     def _on_transition(self, check: HealthCheck, target: Target, transition: Transition) -> None:
+        self._causes.note((in_common(check), target), transition)
         for vip, backend in self._wanting.get((in_common(check), target), ()):
             self._tally.moved(vip.name, backend.address)
             state = "healthy" if transition.healthy else f"unhealthy: {transition.cause}"
@@ -171,7 +193,7 @@ class Agent:
         self._woken.set()
 
     def _judge(self) -> bool:
-        """Whether who is unhealthy has changed; the floors have their say."""
+        """Whether what is to be published has changed; the floors have their say."""
         if not self._unjudged:
             return False
         self._unjudged = False
@@ -197,9 +219,12 @@ class Agent:
             left = frozenset(found - counted)
             if left:
                 unhealthy[vip.name] = left
-        if unhealthy == self._live.unhealthy:
+        ignored = frozenset(name for name, pool in self._floors.items() if pool.ignoring)
+        known = self._causes.of(self._checking.unhealthy(), self._wanting, self._live.failing)
+        live = Live(unhealthy, self._live.macs, known, ignored)
+        if live == self._live:
             return False
-        self._live = Live(unhealthy, self._live.macs)
+        self._live = live
         self._news = True
         return True
 
@@ -211,9 +236,10 @@ class Agent:
             return False  # the transaction may be our own; this is asked again soon
         return self._generation is None or self._load_balancer.generation() != self._generation
 
-    async def _reconcile(self) -> bool:
+    async def _reconcile(self) -> None:
         live = self._live
-        began = time.time()
+        began = self._tally.clock()
+        self._limited.begin()
         try:
             done = await asyncio.get_running_loop().run_in_executor(
                 None, self._load_balancer.reconcile, live, self._items
@@ -224,7 +250,7 @@ class Agent:
             self._complaint = str(error)
             self._generation = None
             self._tally.not_brought()
-            return False
+            return
         if self._complaint:
             self._say("the rules are what they should be again")
         self._complaint = ""
@@ -235,7 +261,6 @@ class Agent:
         self._news = False
         for reason in done.reasons:
             self._say(f"changed: {reason}")
-        return True
 
     # -- turns
 
@@ -278,12 +303,17 @@ class Agent:
             tally=self._tally,
         )
 
+    async def _beat(self) -> None:
+        """Tell systemd's watchdog that checks go on, and that what comes of them is acted upon.
 
-async def _beat() -> None:
-    """Tell systemd's watchdog that checks go on, also while a transaction takes long."""
-    while True:
-        notify.alive()
-        await asyncio.sleep(_BEAT)
+        A transaction may take long. One without an end, of a program that not even the kernel can end, takes a new
+        agent.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            if loop.time() - self._advanced < _STUCK:
+                notify.alive()
+            await asyncio.sleep(_BEAT)
 
 
 def _stamp(path: str) -> tuple[int, ...]:

@@ -123,6 +123,7 @@ class _Run:
     timer: Optional[asyncio.TimerHandle] = None
     task: Optional[asyncio.Task[None]] = None
     waits: bool = False
+    given_up: bool = False
     gone: bool = False
 
     @property
@@ -282,7 +283,7 @@ class Checking:
     async def _carry_out(self, run: _Run) -> None:
         if run.asked is None:
             run.asked = replace(run.check, timeout=run.timing.timeout)
-        outcome = await self._ask(run.asked, run.target)
+        outcome = await self._ask(run, run.asked)
         if run.gone:
             return
         transitions = self._record(run, outcome)
@@ -294,13 +295,26 @@ class Checking:
             except Exception as error:  # of whoever is told; the others are to hear theirs
                 self._loop.call_exception_handler({"message": f"{transition} was not taken", "exception": error})
 
-    async def _ask(self, check: HealthCheck, target: Target) -> Outcome:
+    async def _ask(self, run: _Run, check: HealthCheck) -> Outcome:
+        """The probe has a limit of its own; this is one for its defects. wait_for() would take a task each time."""
+        run.given_up = False
+        guard = self._loop.call_later(check.timeout + OVERTIME, self._give_up, run)
         try:
-            return await asyncio.wait_for(self._probe(check, target), check.timeout + OVERTIME)
-        except asyncio.TimeoutError:
+            return await self._probe(check, run.target)
+        except asyncio.CancelledError:
+            if run.gone or not run.given_up:
+                raise
             return Outcome(False, f"the check did not end within {check.timeout + OVERTIME:g} s", check.timeout)
         except Exception as error:  # a defect of the probe, which must not end this check for ever
             return Outcome(False, f"the check itself failed: {error!r}", 0.0, own=True)
+        finally:
+            guard.cancel()
+
+    @staticmethod
+    def _give_up(run: _Run) -> None:
+        if run.task is not None:
+            run.given_up = True
+            run.task.cancel()
 
     def _record(self, run: _Run, outcome: Outcome) -> list[tuple[HealthCheck, Transition]]:
         statistics = run.statistics

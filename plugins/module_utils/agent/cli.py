@@ -38,6 +38,7 @@ from .status_view import BAD, DIM, GOOD, HEAD, WARN, Look, Paint, unpainted
 
 _WELL, _FAILED, _ERROR, _INTERRUPTED = 0, 1, 2, 130
 _AT_ONCE = 64  # health checks
+_CAP_NET_ADMIN = 12
 _EVERY = 2.0  # seconds between two looks of --watch
 _NARROWEST = 40
 _COLOURS = {GOOD: "32", WARN: "33", BAD: "31", DIM: "2", HEAD: "1"}
@@ -64,7 +65,7 @@ def main(argv: Optional[Sequence[str]] = None, box: Optional[Box] = None) -> int
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # what a server said may be of any alphabet
     try:
-        if os.geteuid() != 0:
+        if os.geteuid() != 0 and not (options.command == "run" and _may_change_rules()):
             raise HostError("only root can read and change the kernel's rules; run it with sudo")
         status: int = options.carry_out(box or Box(), options)
         sys.stdout.flush()
@@ -81,6 +82,14 @@ def main(argv: Optional[Sequence[str]] = None, box: Optional[Box] = None) -> int
         _forget_output()
         _complain(str(error))
         return _ERROR
+
+
+def _may_change_rules() -> bool:
+    """The service runs as a user of its own, who may do what it is for and nothing else."""
+    with suppress(OSError, ValueError), open("/proc/self/status", encoding="utf-8") as status:
+        found = [line.split()[1] for line in status if line.startswith("CapEff:")]
+        return bool(found) and bool(int(found[0], 16) >> _CAP_NET_ADMIN & 1)
+    return False
 
 
 def _forget_output() -> None:

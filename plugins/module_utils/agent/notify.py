@@ -16,14 +16,14 @@ def ready() -> None:
 
 def alive() -> None:
     """It is not stuck: systemd's watchdog waits for this."""
-    _tell("WATCHDOG=1")
+    _tell("WATCHDOG=1", socket.MSG_DONTWAIT)  # whoever does not listen is not waited for
 
 
 def stopping() -> None:
     _tell("STOPPING=1")
 
 
-def _tell(text: str) -> None:
+def _tell(text: str, flags: int = 0) -> None:
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path:
         return
@@ -31,6 +31,6 @@ def _tell(text: str) -> None:
     address = f"\0{path[1:]}" if path.startswith("@") else path
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-            channel.sendto(text.encode(), address)
+            channel.sendto(text.encode(), flags, address)
     except OSError:
         pass  # whoever restarts systemd is no reason to end

@@ -162,6 +162,7 @@ class Connection:
         self._socket = opened
         self._loop = asyncio.get_running_loop()
         self._ended = False
+        self._received = False
 
     @classmethod
     async def to(cls, target: Target) -> Connection:
@@ -179,7 +180,9 @@ class Connection:
 
     async def receive(self) -> bytes:
         """What has come, at least a byte of it; b'' when the server has closed."""
-        await asyncio.sleep(0)  # who sends faster than it is read must not keep everybody else waiting
+        if self._received:
+            await asyncio.sleep(0)  # who sends faster than it is read must not keep everybody else waiting
+        self._received = True
         data = await self._loop.sock_recv(self._socket, READ_SIZE)
         self._ended = not data
         return data

@@ -25,6 +25,11 @@ from .probe_base import READ_SIZE, Connection, Failure, Progress, Target, printa
 _MOST = 65536  # bytes of headers, and of a body
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _INTERIM = re.compile(rb"HTTP/1\.\d 1\d\d[ \r\n]")
+# A head as nearly all are, for which http.client is not needed, which takes a third of a check's time
+_USUAL_HEAD = re.compile(rb"HTTP/1\.[01] ([2-5]\d\d)(?: [^\r\n]*)?\r\n(?:[A-Za-z0-9-]+:[^\r\n]*\r\n){1,50}\r\n")
+_LENGTHS = re.compile(rb"\ncontent-length:([^\r]*)", re.IGNORECASE)
+_ODD = re.compile(rb"\ntransfer-encoding:", re.IGNORECASE)
+_WITHOUT_BODY = frozenset({204, 304})
 _USUAL_PORT = {"http": 80, "https": 443}
 
 _Result = TypeVar("_Result")
@@ -80,6 +85,21 @@ class _Received:
         return io.BytesIO(self._data)
 
 
+def _usual_head(head: bytes) -> Optional[tuple[int, Optional[int]]]:
+    """The status and the length of the body, as http.client reads them; None for what is left to it."""
+    match = _USUAL_HEAD.fullmatch(head)
+    if match is None or _ODD.search(head):
+        return None
+    status = int(match[1])
+    lengths = _LENGTHS.findall(head)
+    if status in _WITHOUT_BODY or len(lengths) > 1:
+        return None
+    if not lengths:
+        return status, None
+    length = lengths[0].strip()
+    return (status, int(length)) if length.isdigit() and len(length) < 10 else None
+
+
 class Answer:
     """An answer that comes bit by bit. Raises Failure where it is none."""
 
@@ -117,6 +137,10 @@ class Answer:
             self._interim += match.end()
             del self._data[: match.end()]
         self._head = match.end()
+        usual = _usual_head(bytes(self._data[: self._head]))
+        if usual is not None:
+            self.status, self._length = usual
+            return
         response = self._response(self._head)
         self.status = response.status
         self._chunked = bool(response.chunked)

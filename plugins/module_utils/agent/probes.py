@@ -25,24 +25,37 @@ async def probe(check: HealthCheck, target: Target) -> Outcome:
     loop = asyncio.get_running_loop()
     began = loop.time()
     progress = Progress()
-    task = loop.create_task(_attempt(check, target, progress))
-    # A task of its own, as a wait with a limit that cancels its caller cannot tell who else has cancelled it.
+    limit = _Limit()
+    timer = loop.call_later(check.timeout, limit.end)
     try:
-        await asyncio.wait({task}, timeout=check.timeout)
-        if not task.done():
-            task.cancel()
-            await asyncio.wait({task})
+        failure = await _attempt(check, target, progress)
     except asyncio.CancelledError:
-        task.cancel()
-        await asyncio.wait({task})
-        raise
+        if not limit.over:
+            raise
+        return Outcome(False, f"{progress.lacking} within {check.timeout:g} s", loop.time() - began)
+    finally:
+        timer.cancel()
     seconds = loop.time() - began
-    if task.cancelled():
-        return Outcome(False, f"{progress.lacking} within {check.timeout:g} s", seconds)
-    failure = task.result()
     if failure is not None:
         return Outcome(False, printable(str(failure)), seconds, failure.own)
     return Outcome(True, "", seconds)
+
+
+class _Limit:
+    """Ends the task in which it was made, and remembers that it was it.
+
+    Who cancels that task in the same moment is given the outcome instead: there is nothing left to cancel. A task of
+    the probe's own would tell the two apart, and take as much time as the whole of a connection.
+    """
+
+    def __init__(self) -> None:
+        self._task = asyncio.current_task()
+        self.over = False
+
+    def end(self) -> None:
+        self.over = True
+        if self._task is not None:
+            self._task.cancel()
 
 
 async def _attempt(check: HealthCheck, target: Target, progress: Progress) -> Optional[Failure]:

@@ -77,15 +77,26 @@ def state_of(vip: Mapping[str, Any], backend: Mapping[str, Any], look: Look) -> 
         return "down", "down by configuration" + ("; drained by an operator as well" if key in look.by_operator else "")
     if backend["mac"] is None:
         return "no MAC", _both("no MAC known: it did not answer ARP or neighbour discovery", drains)
+    fails = _why_failing(backend)
     if backend["healthy"] is False:
-        return "unhealthy", _both("fails its health check", drains)
+        return "unhealthy", _both(fails, drains)
+    # One that fails and is not unhealthy serves all the same: the VIP's floor has it so.
+    ignored = fails if backend["cause"] is not None else ""
     if drains:
-        return "draining", drains
+        return "draining", _both(drains, ignored)
     if backend["backup"]:
         if any(_gets_flows(other) for other in vip["backends"] if not other["backup"]):
-            return "waiting", "backup, waits until nobody of the pool can serve"
-        return "up", "backup, serves as nobody of the pool can"
-    return "up", ""
+            return "waiting", _both("backup, waits until nobody of the pool can serve", ignored)
+        return "up", _both("backup, serves as nobody of the pool can", ignored)
+    return "up", ignored
+
+
+def _why_failing(backend: Mapping[str, Any]) -> str:
+    """The cause is what a server said, or a command: of one line, but of any length."""
+    if backend["cause"] is None:
+        return "fails its health check"
+    since = backend["since"].replace("T", " ").replace("Z", " UTC")
+    return printable(f"fails since {since}: {backend['cause']}", 400)
 
 
 def _why_draining(backend: Mapping[str, Any], key: tuple[str, str], look: Look) -> str:
@@ -102,7 +113,7 @@ def _gets_flows(backend: Mapping[str, Any]) -> bool:
 
 
 def _both(one: str, other: str) -> str:
-    return f"{one}; {other}" if other else one
+    return "; ".join(filter(None, [one, other]))
 
 
 # -- numbers
@@ -178,11 +189,16 @@ def status_lines(look: Look, before: Optional[Look], rates: bool, width: int, pa
     lines.append(_painted(table.head(), width, paint))
     for group in groups:
         lines.append(_painted(table.vip(group), width, paint))
+        lines += [paint(line, WARN) for line in _below(group.warning, width)]
         for row in group.rows:
             lines.append(_painted(table.backend(row), width, paint))
-            if row.why:
-                lines.append(_painted([(f"    {row.why}", DIM)], width, paint))
+            lines += [paint(line, DIM) for line in _below(row.why, width)]
     return lines
+
+
+def _below(text: str, width: int) -> list[str]:
+    """Words that stand under a row, in the lines that they need."""
+    return [cut(f"    {line}", width) for line in textwrap.wrap(text, max(20, width - 4), break_on_hyphens=False)]
 
 
 def _told(head: str, role: str, text: str, width: int, paint: Paint) -> list[str]:
@@ -230,6 +246,7 @@ class _Row:
 class _Group:
     title: str
     about: str
+    warning: str
     figures: Sequence[str]
     rows: Sequence[_Row]
 
@@ -262,7 +279,11 @@ def _group(vip: Mapping[str, Any], earlier: Optional[Mapping[str, Any]], seconds
         _rate_text(rate(earlier["packets"] if earlier else None, vip["packets"], seconds)),
     )
     about = " ".join(filter(None, [vip["address"], vip["protocol"], ports, vip["scheduler"]]))
-    return _Group(vip["name"], about, figures, rows)
+    warning = ""
+    if vip["health_ignored"]:
+        least = vip["health_check"]["min_healthy"]
+        warning = f"health is ignored and all serve, as less than {least:.0%} of the pool is healthy"
+    return _Group(vip["name"], about, warning, figures, rows)
 
 
 def _order(address: str) -> tuple[int, int]:

@@ -28,7 +28,7 @@ from .plan import Plan, make_plan
 from .resolve import Resolver, resolve
 from .resolved import PLAIN, RELEASED, ResolvedVip
 from .ruleset import flow_modes, render
-from .seen import SEEN_FILE, Moment, Seen, SeenFile, now
+from .seen import AGENT_SEEN_FILE, SEEN_FILE, Moment, Seen, SeenFile, now
 from .state import (
     LOCK_FILE,
     STATE_DIRECTORY,
@@ -42,6 +42,7 @@ from .state import (
 from .table import Counter, KernelTable, Names, Table, boot_text, mark, table_text
 
 _SHOWN_ELEMENTS = 6
+_PATIENCE = 30.0  # seconds for which the agent waits for a run of a module
 
 
 @dataclass
@@ -102,13 +103,14 @@ class LoadBalancer:
         lock_file: str = LOCK_FILE,
         seen_file: str = SEEN_FILE,
         live: Optional[LiveFile] = None,
+        others_seen: Sequence[str] = (AGENT_SEEN_FILE,),
     ) -> None:
         self._kernel = kernel or Kernel()
         self._iproute = iproute or Iproute()
         self._resolver = resolver
         self._files = StateFiles(directory)
         self._lock_file = lock_file
-        self._seen = SeenFile(seen_file)
+        self._seen = SeenFile(seen_file, others_seen)
         self._live = live or LiveFile()
         self._dialect = CURRENT  # until the host is asked
 
@@ -181,9 +183,9 @@ class LoadBalancer:
                 have = self._kernel.read()
                 names = names_in_use([item.vip for item in wanted], have)
                 differences = {item.vip.name: [str(error)] for item in wanted}
-            watched = self._live.agent_runs()
+            said = live if self._live.agent_runs() else None
             return have.present, [
-                self._figures(item, have, names.get(item.vip.name, Names()), differences[item.vip.name], watched)
+                self._figures(item, have, names.get(item.vip.name, Names()), differences[item.vip.name], said)
                 for item in wanted
             ]
 
@@ -280,7 +282,8 @@ class LoadBalancer:
 
         ``last`` is what desired() said before, in force where the files cannot be read now.
         """
-        with lock(self._lock_file):
+        held = f"a run of a module holds {self._lock_file} for more than {_PATIENCE:g} s"
+        with lock(self._lock_file, held, _PATIENCE):
             try:
                 lasting = self.desired()
             except DsrError:
@@ -438,7 +441,7 @@ class LoadBalancer:
         return total
 
     def _figures(
-        self, item: ResolvedVip, have: KernelTable, names: Names, differences: Sequence[str], watched: bool
+        self, item: ResolvedVip, have: KernelTable, names: Names, differences: Sequence[str], said: Optional[Live]
     ) -> dict[str, Any]:
         vip = item.vip
         services = sum(
@@ -459,11 +462,14 @@ class LoadBalancer:
             key = names.key(vip.address, item.mark(backend))
             counter = counters.get(key, Counter())
             usable = key in have.elements.get(names.backends, {})
+            why = said.failing.get(vip.name, {}).get(backend.address) if vip.health_check and said else None
             rows.append(
                 {
                     **backend.options(),
                     "state": "drain" if backend.draining else backend.state,
-                    "healthy": backend.address not in item.unhealthy if vip.health_check and watched else None,
+                    "healthy": backend.address not in item.unhealthy if vip.health_check and said else None,
+                    "cause": why.cause if why else None,
+                    "since": why.since if why else None,
                     "mac": item.macs.get(backend.address),
                     "packets": counter.packets,
                     "bytes": counter.bytes,
@@ -475,6 +481,7 @@ class LoadBalancer:
             "backends": rows,
             "packets": services.packets,
             "bytes": services.bytes,
+            "health_ignored": vip.name in said.ignored if vip.health_check and said else None,
             "in_sync": not differences,
             "differences": list(differences),
         }

@@ -19,21 +19,31 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..common.errors import DsrError
-from ..common.files import lock, read_text, write_text
+from ..common.files import lock, read_foreign, write_text
 from . import model
+from .failing import Failing, failing_document, parse_failing, parse_names
 from .resolved import ResolvedVip
 
-STATE_FILE = "/run/nft-dsr/state.json"
-AGENT_LOCK = "/run/nft-dsr/agent.lock"
+# The agent's own folder: it is no root, and what it writes there is read with care.
+AGENT_FOLDER = "/run/nft-dsr/agent"
+STATE_FILE = f"{AGENT_FOLDER}/state.json"
+AGENT_LOCK = f"{AGENT_FOLDER}/lock"
 _VERSION = 1
+_LOOKING = 1.0  # seconds; agent_runs() holds the lock for a moment
 
 
 @dataclass(frozen=True)
 class Live:
-    """``unhealthy`` has the backends of each VIP that fail their check; ``macs`` the MAC addresses that changed."""
+    """``unhealthy`` has the backends of each VIP that are out of service as they fail their check; ``macs`` the MAC
+    addresses that changed.
+
+    For people, who fails why and since when, also where that is ``ignored``: on these VIPs all serve, by their floor.
+    """
 
     unhealthy: Mapping[str, frozenset[model.IPAddress]] = field(default_factory=dict)
     macs: Mapping[model.IPAddress, str] = field(default_factory=dict)
+    failing: Mapping[str, Mapping[model.IPAddress, Failing]] = field(default_factory=dict)
+    ignored: frozenset[str] = frozenset()
 
     def applied_to(self, item: ResolvedVip) -> ResolvedVip:
         """The VIP as it is served now. A MAC address that the user pinned stays."""
@@ -61,7 +71,7 @@ class LiveFile:
     def agent_runs(self) -> bool:
         """Whether an agent holds the lock."""
         try:
-            descriptor = os.open(self._lock_path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(self._lock_path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return False
         try:
@@ -73,8 +83,9 @@ class LiveFile:
             os.close(descriptor)
 
     def held(self) -> AbstractContextManager[None]:
-        """Be the agent. HostError when another one is."""
-        return lock(self._lock_path, f"another agent runs on this host ({self._lock_path} is locked)")
+        """Be the agent. HostError when another one is: for longer than it takes to look whether one is."""
+        busy = f"another agent runs on this host ({self._lock_path} is locked)"
+        return lock(self._lock_path, busy, _LOOKING)
 
     def read(self) -> Live:
         """What the running agent says; nothing if none runs, or if it says nothing that can be understood."""
@@ -83,7 +94,7 @@ class LiveFile:
     def read_last(self) -> Live:
         """What was published last, by whomever: where a new agent begins."""
         try:
-            document: Any = json.loads(read_text(self._path) or "{}")
+            document: Any = json.loads(read_foreign(self._path) or "{}")
             if document.get("version") != _VERSION:
                 return Live()
             return Live(
@@ -97,6 +108,8 @@ class LiveFile:
                     model.parse_address(address, "macs"): model.parse_mac(mac, f"macs.{address}")
                     for address, mac in document["macs"].items()
                 },
+                parse_failing(document.get("failing")),
+                parse_names(document.get("ignored")),
             )
         except (DsrError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return Live()
@@ -111,5 +124,7 @@ class LiveFile:
                 if addresses
             },
             "macs": {str(address): live.macs[address] for address in sorted(live.macs, key=str)},
+            "failing": failing_document(live.failing),
+            "ignored": sorted(live.ignored),
         }
         write_text(self._path, json.dumps(document, indent=2) + "\n", 0o644)

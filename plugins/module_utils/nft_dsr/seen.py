@@ -8,28 +8,36 @@ our own last transaction (or after a full comparison), nobody has changed a rule
 read again: with a thousand VIPs that is seconds of listing for a change of one element. Flows that the
 rules record don't count. Any doubt (another number, another boot or namespace, a NIC that was made anew,
 no file, another form of it) means that the kernel is asked for everything.
+
+Modules and the agent, which is another user, have a file each, and whoever had the last transaction has the one that
+holds. Each believes the other's, as both may change rules; but its words go into what root has nft do, and so must be
+words that can do nothing else there.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import socket
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Optional
 
 from ..common.errors import DsrError
-from ..common.files import read_text, remove, write_text
+from ..common.files import read_foreign, read_text, remove, write_text
 from .table import Chain, Hook, KernelChain, KernelMap, KernelTable, Map, Names, Spec, Table
 
 SEEN_FILE = "/run/nft-dsr/seen.json"
-_STEERED = ".steered"  # beside it: which transactions since then were the agent's, who gave out turns
+AGENT_SEEN_FILE = "/run/nft-dsr/agent/seen.json"
+# Which transactions were the agent's, who gave out turns: of that nothing is remembered.
+STEERED_FILE = "/run/nft-dsr/agent/steered.json"
 _SO_NETNS_COOKIE = 71  # not in Python's socket module; Linux 5.14
 _VERSION = 2
 _UNCHANGED = ("as it was",)
 _DIFFERENT = ("different",)
+_HARMLESS = re.compile(r"[A-Za-z0-9_.:@ -]*")
 
 
 @dataclass(frozen=True)
@@ -117,8 +125,12 @@ def _digest(parts: Iterable[str]) -> str:
 class SeenFile:
     """The memory, in a folder that a boot empties."""
 
-    def __init__(self, path: str = SEEN_FILE) -> None:
+    def __init__(
+        self, path: str = SEEN_FILE, others: Sequence[str] = (AGENT_SEEN_FILE,), steered: str = STEERED_FILE
+    ) -> None:
         self._path = path
+        self._others = others
+        self._steered_path = steered
         self._steered = (0, 0)
 
     def advance(self, before: int, after: int) -> None:
@@ -127,7 +139,7 @@ class SeenFile:
         To be called by whoever made them, under the lock of the modules.
         """
         self._steered = (self._steered[0] if self._steered[1] == before else before, after)
-        write_text(self._path + _STEERED, json.dumps(self._steered), 0o600)
+        write_text(self._steered_path, json.dumps(self._steered), 0o644)
 
     def _is_now(self, then: Mapping[str, Any], moment: Moment) -> bool:
         """Nothing has changed since but turns."""
@@ -135,17 +147,25 @@ class SeenFile:
             return True
         if {**then, "generation": moment.generation} != asdict(moment):
             return False
-        first, last = json.loads(read_text(self._path + _STEERED) or "[0, 0]")
+        first, last = json.loads(read_foreign(self._steered_path) or "[0, 0]")
         return bool(first <= then["generation"] <= moment.generation == last)
 
     def read(self, moment: Optional[Moment]) -> Optional[Seen]:
         """What the kernel has, if that is certain."""
         if moment is None:
             return None
+        for path in (self._path, *self._others):
+            found = self._read(path, moment)
+            if found is not None:
+                return found
+        return None
+
+    def _read(self, path: str, moment: Moment) -> Optional[Seen]:
         try:
-            text = read_text(self._path)
-            document: Any = json.loads(text or "{}")
+            document: Any = json.loads(read_foreign(path) or "{}")
             if document.get("version") != _VERSION or not self._is_now(document["moment"], moment):
+                return None
+            if path != self._path and not _harmless(document):
                 return None
             return Seen(
                 {
@@ -176,7 +196,16 @@ class SeenFile:
             },
             "names": {vip: asdict(names) for vip, names in table.names.items()},
         }
-        write_text(self._path, json.dumps(document), 0o600)
+        write_text(self._path, json.dumps(document), 0o644)
+
+
+def _harmless(value: Any) -> bool:
+    """Whether all the words in there are such that nft can take them for nothing but names."""
+    if isinstance(value, str):
+        return _HARMLESS.fullmatch(value) is not None
+    if isinstance(value, Mapping):
+        return all(_harmless(key) and _harmless(item) for key, item in value.items())
+    return not isinstance(value, list) or all(_harmless(item) for item in value)
 
 
 def _spec_row(spec: Spec) -> dict[str, Any]:

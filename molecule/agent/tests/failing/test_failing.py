@@ -122,6 +122,34 @@ def test_agent_is_installed() -> None:
     assert LB.host.file("/usr/local/sbin/nft-dsr").linked_to == program.path
 
 
+def test_agent_is_nobody_else() -> None:
+    """A user of its own, who may change rules and ping, and nothing else."""
+    pid = LB.run("systemctl", "show", "--property=MainPID", "--value", UNIT).strip()
+    status = dict(line.split(":\t", 1) for line in LB.run("cat", f"/proc/{pid}/status").splitlines() if ":\t" in line)
+    number = LB.run("id", "--user", "nft-dsr").strip()
+    assert status["Uid"].split() == [number] * 4 and number != "0"
+    assert {int(status[name], 16) for name in ("CapPrm", "CapEff", "CapBnd", "CapAmb")} == {1 << 12 | 1 << 13}
+    assert status["NoNewPrivs"] == "1"
+    owners = {}
+    for line in LB.run(
+        "stat", "--format=%n %U %G %a", "/run/nft-dsr", *LB.run("find", "/run/nft-dsr").split()[1:]
+    ).splitlines():
+        name, *rest = line.split()
+        owners[name] = " ".join(rest)
+    assert owners.pop("/run/nft-dsr") == "root root 755"
+    assert owners.pop("/run/nft-dsr/lock") == "root nft-dsr 640"
+    assert owners.pop("/run/nft-dsr/seen.json", "root root 644") == "root root 644"
+    assert owners.pop("/run/nft-dsr/agent") == "nft-dsr nft-dsr 755"
+    assert owners.pop("/run/nft-dsr/agent/state.json") == "nft-dsr nft-dsr 644"
+    assert all(name.startswith("/run/nft-dsr/agent/") and "nft-dsr nft-dsr" in owner for name, owner in owners.items())
+
+
+def test_agent_is_confined() -> None:
+    said = LB.run("systemd-analyze", "security", "--no-pager", UNIT).splitlines()[-1]
+    print(said)
+    assert float(re.findall(r": (\d+\.\d+)", said)[0]) <= 2.0, said
+
+
 @pytest.mark.parametrize("vip", ["web", "echo"])
 def test_all_serve_while_all_is_well(vip: str) -> None:
     assert answering(vip) == NAMES

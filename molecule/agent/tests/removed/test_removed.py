@@ -24,3 +24,7 @@ def test_no_agent_runs() -> None:
     processes = LAB.lb.run("ps", "-eo", "args")
     assert "systemd" in processes
     assert "nft-dsr" not in processes
+
+
+def test_nothing_is_left_in_memory_that_is_nobodys() -> None:
+    assert LAB.lb.run("find", "/run/nft-dsr", "-nouser", "-o", "-nogroup", "-o", "-name", "agent*") == ""

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
+import time
 from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
+from random import Random
 from typing import Any, Callable, Optional, cast
 
 import pytest
@@ -21,10 +25,13 @@ import pytest
 from ansible_collections.dsr.layer2.plugins.module_utils.agent import agent as agent_module
 from ansible_collections.dsr.layer2.plugins.module_utils.agent import notify
 from ansible_collections.dsr.layer2.plugins.module_utils.agent.agent import Agent, main, targets_of
+from ansible_collections.dsr.layer2.plugins.module_utils.agent.limited import Limited
 from ansible_collections.dsr.layer2.plugins.module_utils.agent.probe_base import Outcome, Target
-from ansible_collections.dsr.layer2.plugins.module_utils.common.errors import DsrError, HostError
+from ansible_collections.dsr.layer2.plugins.module_utils.common import command
+from ansible_collections.dsr.layer2.plugins.module_utils.common.errors import CommandError, DsrError, HostError
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr import model
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.engine import LoadBalancer, Reconciled
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.failing import Failing
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.health_check import HealthCheck
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.live import Live, LiveFile
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.probing import probe_marks
@@ -42,6 +49,10 @@ B1, B2, B3 = (IPv4Address(f"10.77.0.{number}") for number in (21, 22, 23))
 CHECK = {"type": "tcp", "interval": 1, "rise": 2, "fall": 3}
 
 
+class _Endless(Exception):
+    """What a thread does will never end."""
+
+
 class _Loop(test_checking._Loop):
     """What threads do is done at once, too."""
 
@@ -49,6 +60,8 @@ class _Loop(test_checking._Loop):
         done = self.create_future()
         try:
             done.set_result(func(*args))
+        except _Endless:
+            pass
         except Exception as error:
             done.set_exception(error)
         return done
@@ -75,12 +88,14 @@ class Site:
         self.unreadable = ""
         self.refused = ""
         self.unable = ""
-        self.number = 1
+        self.number: Optional[int] = 1
         self.names: dict[str, Names] = {}
         self.foreign: list[str] = []  # what somebody else's transaction changed
+        self.endless = False
         self.lives: list[Live] = []
         self.tried: list[float] = []
         self.failing: set[Any] = set()
+        self.cause = "connection refused"
         self.asked: set[tuple[HealthCheck, Target]] = set()
         self.said: list[str] = []
         self.agent: Optional[Agent] = None
@@ -93,11 +108,13 @@ class Site:
             raise HostError(self.unreadable)
         return list(self.items)
 
-    def generation(self) -> int:
+    def generation(self) -> Optional[int]:
         return self.number
 
     def reconcile(self, live: Live, last: Sequence[ResolvedVip] = ()) -> Reconciled:
         self.tried.append(test_checking.now())
+        if self.endless:
+            raise _Endless
         if self.refused:
             raise HostError(self.refused)
         news = not self.lives or self.lives[-1] != live
@@ -111,7 +128,7 @@ class Site:
         if self.unable:
             return Outcome(False, self.unable, 0.0, own=True)
         failed = target.backend in self.failing
-        return Outcome(not failed, "connection refused" if failed else "", 0.0)
+        return Outcome(not failed, self.cause if failed else "", 0.0)
 
     # what tests do with it
 
@@ -220,6 +237,61 @@ def test_a_floor_keeps_a_pool_whose_check_fails_nearly_everywhere(tmp_path: Path
         site.failing -= {B1}
         await site.unhealthy(web={B2, drained, spare})
         await site.heard("health is heeded again")
+
+    site.tell(story)
+
+
+def test_why_and_since_when_is_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it was when the verdict fell: a cause that is another each time is no news, and a new agent knows it too."""
+    site = Site(tmp_path, checked())
+    begun = 1_800_000_000
+    monkeypatch.setattr("time.time", lambda: begun)
+    since = "2027-01-15T08:00:00Z"
+
+    async def story() -> None:
+        site.failing = {B1}
+        await site.unhealthy(web={B1})
+        assert site.lives[-1].failing == {"web": {B1: Failing("connection refused", since)}}
+        site.live_file.publish(site.lives[-1])
+        monkeypatch.setattr("time.time", lambda: begun + 86400)
+        number = len(site.tried)
+        for site.cause in ("no route", "no answer", "no idea"):
+            await asyncio.sleep(5)
+        assert len(site.tried) == number
+        site.configure(checked(check={"interval": 2}))
+        await asyncio.sleep(5)
+        assert site.lives[-1].failing == {"web": {B1: Failing("connection refused", since)}}, "of a check that goes on"
+
+    site.tell(story)
+
+    async def later() -> None:
+        await asyncio.sleep(5)
+        assert [live.failing for live in site.lives[-1:]] == [{"web": {B1: Failing("connection refused", since)}}]
+        site.failing = set()
+        await site.unhealthy()
+        assert site.lives[-1].failing == {}
+        site.failing = {B1}
+        await site.unhealthy(web={B1})
+        assert site.lives[-1].failing == {"web": {B1: Failing("no idea", "2027-01-16T08:00:00Z")}}
+
+    site.tell(later)
+
+
+def test_a_floor_that_is_active_is_published(tmp_path: Path) -> None:
+    """Also if by that nobody's service has changed."""
+    site = Site(tmp_path, checked(check={"min_healthy": 0.5}))
+
+    async def story() -> None:
+        await site.unhealthy()
+        site.failing = {B1, B2, B3}
+        await site.until(lambda: site.lives[-1].ignored == {"web"})
+        await asyncio.sleep(10)
+        assert site.lives[-1].failing["web"].keys() == {B1, B2, B3} and not site.lives[-1].unhealthy
+        site.failing = {B1}
+        await site.unhealthy(web={B1})
+        assert not site.lives[-1].ignored and site.lives[-1].failing["web"].keys() == {B1}
+        site.configure(resolved(vip()))
+        await site.until(lambda: site.lives[-1] == Live())
 
     site.tell(story)
 
@@ -368,8 +440,7 @@ def test_somebody_elses_transaction_is_looked_into(tmp_path: Path) -> None:
 
     async def story() -> None:
         await site.unhealthy()
-        for _transaction in range(2):
-            site.number += 1
+        for site.number in (2, 3):
             site.lives.clear()
             await site.until(lambda: bool(site.lives), 0.5)
         await asyncio.sleep(60)
@@ -396,6 +467,20 @@ def test_a_repair_that_fails_is_tried_again_each_second(tmp_path: Path) -> None:
         tried = len(site.tried)
         await asyncio.sleep(60)
         assert len(site.tried) == tried, "that is the end of it"
+
+    site.tell(story)
+
+
+def test_where_transactions_are_not_counted_it_looks_each_second(tmp_path: Path) -> None:
+    site = Site(tmp_path, checked())
+    site.number = None
+
+    async def story() -> None:
+        await asyncio.sleep(10.5)
+        gaps = [later - sooner for sooner, later in zip(site.tried, site.tried[1:])]
+        assert 8 <= len(gaps) <= 10 and min(gaps) >= 1.0, gaps
+        site.failing = {B1}
+        assert await site.unhealthy(web={B1}) <= 3.02, "news do not wait for it"
 
     site.tell(story)
 
@@ -559,7 +644,7 @@ def test_a_load_balancer_is_kept_right(host: Host) -> None:
         await site.heard("began")
         site.failing = {B1}
         await site.until(lambda: not serves(host, "10.77.0.21"))
-        assert serves(host, "10.77.0.22") and host.live_file.read() == Live({"web": frozenset([B1])})
+        assert serves(host, "10.77.0.22") and host.live_file.read().unhealthy == {"web": {B1}}
         assert not host.load_balancer.set_vips([vip(health_check=CHECK)], True, False).changed
         host.nft.flush()
         await site.until(lambda: "nft_dsr" in host.nft.tables, 0.5)
@@ -582,6 +667,50 @@ def test_health_is_acted_upon_while_the_files_cannot_be_read(host: Host) -> None
         await site.until(lambda: not serves(host, "10.77.0.21"), 10)
 
     site.tell(story)
+
+
+# -- the time of day, which somebody may set
+
+
+@pytest.mark.parametrize("jump", [86400.0, -86400.0])
+def test_a_clock_that_is_set_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
+    """Everything is decided by a clock that nobody can set; the other's is what people read."""
+    monkeypatch.setattr(agent_module, "Random", lambda: Random(1))
+    begun = 1_800_000_000.0
+    day = [begun]
+    monkeypatch.setattr("time.time", lambda: day[0])
+    monkeypatch.setattr("time.time_ns", lambda: int(day[0] * 1e9))
+
+    def course(folder: Path, jump: float) -> tuple[list[float], list[Live], list[str]]:
+        folder.mkdir()
+        site = Site(folder, checked(), checked("other", ports=["81"], check={"min_healthy": 0.9}))
+
+        async def story() -> None:
+            for failing in ({B1}, set(), {B1}, {B1, B2}, set()):
+                site.failing = failing
+                for _second in range(20):
+                    day[0] += jump
+                    await asyncio.sleep(1)
+
+        site.tell(story)
+        return site.tried, site.lives, site.said
+
+    tried, lives, said = course(tmp_path / "still", 0.0)
+    jumped = course(tmp_path / "jumping", jump)
+    assert (jumped[0], jumped[2]) == (tried, said) and len(tried) > 5
+    assert [(live.unhealthy, live.ignored) for live in jumped[1]] == [(live.unhealthy, live.ignored) for live in lives]
+    days = {failing.since[:10] for live in jumped[1] for found in live.failing.values() for failing in found.values()}
+    assert len(days) > 1 and all(re.fullmatch(r"20\d\d-\d\d-\d\d", day) for day in days)
+    last = LiveFile(str(tmp_path / "state.json"), str(tmp_path / "lock"))
+    for live in jumped[1]:
+        last.publish(live)
+        assert last.read_last() == live
+
+
+@pytest.mark.parametrize("name", ["agent", "checking", "verdicts", "limited", "probe_base", "probe_exec", "probe_http"])
+def test_what_decides_does_not_ask_for_the_time_of_day(name: str) -> None:
+    source = Path(str(agent_module.__file__)).with_name(f"{name}.py").read_text("utf-8")
+    assert not re.search(r"\btime\.(time|localtime|gmtime)|\bdatetime\b", source)
 
 
 # -- systemd
@@ -613,6 +742,13 @@ def test_systemd_is_told(systemd: socket.socket) -> None:
     assert received(systemd) == ["READY=1", "WATCHDOG=1", "STOPPING=1"]
 
 
+def test_a_systemd_that_does_not_listen_is_not_waited_for(systemd: socket.socket) -> None:
+    """Its queue holds a few; checks are to go on."""
+    for _beat in range(1000):
+        notify.alive()
+    assert 1 <= len(received(systemd)) < 1000
+
+
 @pytest.mark.parametrize("name", ["", "/nonexistent/notify", f"/{'x' * 200}"])
 def test_without_systemd_nobody_is_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", name)
@@ -628,7 +764,7 @@ def test_systemd_hears_that_it_lives_for_as_long_as_it_does(systemd: socket.sock
         await site.unhealthy()
         assert sorted(received(systemd)) == ["READY=1", "WATCHDOG=1"]
         site.refused = "no"  # a host in trouble is no agent in trouble
-        site.number += 1
+        site.number = 2
         for _beat in range(5):
             await asyncio.sleep(5)
             assert set(received(systemd)) == {"WATCHDOG=1"}
@@ -637,10 +773,94 @@ def test_systemd_hears_that_it_lives_for_as_long_as_it_does(systemd: socket.sock
     assert received(systemd) == [], "it lives no more"
 
 
+def test_systemd_does_not_hear_of_an_agent_whose_work_does_not_end(systemd: socket.socket, tmp_path: Path) -> None:
+    """Of a program that not even the kernel can end; a new agent may do better. Checks go on until it comes."""
+    site = Site(tmp_path, checked())
+
+    async def story() -> None:
+        await site.unhealthy()
+        received(systemd)
+        site.endless = True
+        site.number = 2
+        for _beat in range(14):
+            await asyncio.sleep(5)
+            assert set(received(systemd)) == {"WATCHDOG=1"}, "a transaction may take long"
+        await asyncio.sleep(10)
+        received(systemd)
+        site.failing = {B1}
+        await site.heard("10.77.0.21 is unhealthy")
+        await asyncio.sleep(60)
+        assert received(systemd) == []
+
+    site.tell(story)
+
+
+# -- an nft that hangs
+
+
+def test_an_nft_that_hangs_is_ended_and_checks_go_on(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit is one for all of its programs; each time it is tried anew."""
+    programs, noted = tmp_path / "programs", tmp_path / "noted"
+    programs.mkdir()
+    (programs / "nft").write_text(f"#!/bin/sh\necho $$ >>{noted}\ntrap '' TERM\nexec sleep 1000\n")
+    (programs / "nft").chmod(0o755)
+    monkeypatch.setattr(command, "_PATH", f"{programs}:/usr/bin:/bin")
+    monkeypatch.setattr(agent_module, "_WORK", 0.4)
+    monkeypatch.setattr(agent_module, "_AGAIN", 0.1)
+    monkeypatch.setattr(agent_module, "LoadBalancer", partial(LoadBalancer, lock_file=str(tmp_path / "lock")))
+    asked: list[float] = []
+    said: list[str] = []
+
+    async def probe(_check: HealthCheck, _target: Target) -> Outcome:
+        asked.append(asyncio.get_running_loop().time())
+        return Outcome(True, "", 0.0)
+
+    async def story() -> None:
+        fast = vip(health_check={**CHECK, "interval": 0.1, "timeout": 0.05})
+        host.load_balancer.set_vips([fast], True, False)
+        agent = asyncio.ensure_future(Agent(None, host.live_file, str(host.folder), probe, said.append).run())
+        try:
+            until = time.monotonic() + 20
+            while not noted.exists() or len(noted.read_text().split()) < 3:
+                assert not agent.done() and time.monotonic() < until, said
+                await asyncio.sleep(0.05)
+        finally:
+            agent.cancel()
+            with suppress(asyncio.CancelledError):
+                await agent
+
+    asyncio.run(story())
+    assert [line for line in said if "trying again" in line] == [
+        "the rules cannot be brought to what they should be, trying again: "
+        "'nft -c --debug=netlink -f -' did not end within the 0.4 s that a repair may take"
+    ]
+    gaps = [later - sooner for sooner, later in zip(asked, asked[1:])]
+    assert len(asked) > 15 and max(gaps) < 0.35, "three backends, each once in 0.1 s"
+    for pid in noted.read_text().split():
+        assert not Path(f"/proc/{pid}").exists()
+
+
+def test_the_time_of_all_programs_counts() -> None:
+    begun = time.monotonic()
+    limited = Limited(0.3)
+    limited.begin()
+    assert limited(["true"]).ok and limited(["cat"], "text").stdout == "text"
+    for argv in (["sleep", "100"], ["true"]):
+        with pytest.raises(
+            CommandError, match=f"^'{' '.join(argv)}' did not end within the 0.3 s that a repair may take$"
+        ):
+            limited(argv)
+    assert time.monotonic() - begun < 5
+    limited.begin()
+    assert limited(["true"]).ok
+
+
 # -- the program
 
 
-class _Endless:
+class _Served:
     """An agent that is told to end as soon as it runs."""
 
     number = signal.SIGTERM
@@ -660,15 +880,15 @@ class _Endless:
 def test_it_ends_when_it_is_told_to(
     number: signal.Signals, systemd: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agent_module, "Agent", _Endless)
-    monkeypatch.setattr(_Endless, "number", number)
+    monkeypatch.setattr(agent_module, "Agent", _Served)
+    monkeypatch.setattr(_Served, "number", number)
     said: list[str] = []
     assert main(said.append) == 0
     assert said == ["cleaned up"] and received(systemd) == ["STOPPING=1"]
 
 
 def test_what_keeps_it_from_running_is_said(systemd: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Refused(_Endless):
+    class Refused(_Served):
         async def run(self) -> None:
             raise DsrError("another agent runs on this host")
 

@@ -628,9 +628,21 @@ def test_what_is_not_there(argv: str, said: str, command: Command) -> None:
 @pytest.mark.parametrize("argv", ["run", "status", "status --watch", "drain b1", "restore b1", "check", "verify"])
 def test_only_root(argv: str, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr(cli, "_CAP_NET_ADMIN", 63)  # nobody has it
     said = command(*argv.split())
     assert (said.status, said.out) == (2, "")
     assert said.err == "nft-dsr: only root can read and change the kernel's rules; run it with sudo\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="somebody has to have a capability")
+def test_the_agent_may_be_another_user_who_may_change_rules(
+    balancer: Balancer, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr(cli, "_CAP_NET_ADMIN", 0)  # CAP_CHOWN, which root has everywhere
+    with pytest.raises(AssertionError, match="the agent was begun"):
+        command("run")
+    assert command("status").status == 2
 
 
 @pytest.mark.parametrize("argv", ["status", "drain b1", "check", "verify"])

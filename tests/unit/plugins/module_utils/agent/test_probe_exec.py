@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.dsr.layer2.plugins.module_utils.agent import probe_exec
 from ansible_collections.dsr.layer2.plugins.module_utils.agent.probes import Outcome, Target, probe
 from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.agent.probing import (
     LOCAL,
@@ -141,6 +142,22 @@ def test_nothing_outlives_a_command_that_ends(tmp_path: Path) -> None:
 def test_what_writes_for_ever_is_killed() -> None:
     assert run(ask("exec yes", timeout=0.3)).cause == "the command did not end within 0.3 s"
     assert run(ask("yes & exit 1")).cause.startswith("exit status 1")
+
+
+def test_of_what_it_writes_only_the_end_is_kept() -> None:
+    """However much that is: here 40 MB, without a single line end, in which the beginning is gone."""
+    tails: list[int] = []
+
+    class Watched(probe_exec._Run):
+        def _on_output(self) -> None:
+            super()._on_output()
+            tails.append(len(self._tail))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(probe_exec, "_Run", Watched)
+        outcome = run(ask("printf A; head -c 40000000 /dev/zero | tr '\\0' b; exit 1"))
+    assert outcome.cause == "exit status 1: " + "b" * 142 + "..."
+    assert len(tails) > 100 and max(tails) == 4096
 
 
 def test_a_probe_that_is_cancelled_leaves_nothing(tmp_path: Path) -> None:

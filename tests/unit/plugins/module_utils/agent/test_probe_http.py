@@ -10,6 +10,7 @@ import errno
 import socket
 import ssl
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional
@@ -49,6 +50,49 @@ async def ask(talk: Talk, type: str = "http", tls: Optional[ssl.SSLContext] = No
 def answered(data: bytes, close: bool = True, **options: Any) -> Outcome:
     """What an http check says of this answer."""
     return run(ask(saying(data, close, ASKED), **options))
+
+
+@pytest.mark.parametrize(
+    ("lines", "usual"),
+    [
+        (b"", None),
+        (b"A: b\r\n", (200, None)),
+        (b"Content-Length: 12\r\n", (200, 12)),
+        (b"Server: x\r\nCONTENT-LENGTH:\t 0 \r\nX-Empty:\r\n", (200, 0)),
+        (b"X: content-length: 3\r\n", (200, None)),
+        (b"X-Content-Length: 3\r\n", (200, None)),
+        (b"Content-Length: 1\r\nContent-Length: 2\r\n", None),
+        (b"Content-Length: -1\r\n", None),
+        (b"Content-Length: 0x3\r\n", None),
+        (b"Content-Length: 99999999999\r\n", None),
+        (b"Content-Length : 3\r\n", None),
+        (b"Transfer-Encoding: chunked\r\n", None),
+        (b"Content-Length: 3\r\ntransfer-encoding: gzip\r\n", None),
+        (b"A: b\r\n folded\r\n", None),
+        (b"A: b\n", None),
+        (b"A: b\r\n" * 51, None),
+    ],
+)
+def test_a_usual_head_is_read_as_any_other(lines: bytes, usual: Optional[tuple[int, Optional[int]]]) -> None:
+    head = OK + lines + b"\r\n"
+    assert probe_http._usual_head(head) == usual
+    if usual is not None:
+        answer = Answer()
+        answer._data += head
+        found = answer._response(len(head))  # as http.client reads it
+        assert (found.status, found.length, found.chunked) == (*usual, False)
+
+
+@pytest.mark.parametrize("line", [b"HTTP/1.1 204 No Content", b"HTTP/1.1 304 Not Modified", b"HTTP/1.1 100 Continue"])
+def test_a_head_without_a_body_is_no_usual_one(line: bytes) -> None:
+    assert probe_http._usual_head(line + b"\r\nContent-Length: 3\r\n\r\n") is None
+
+
+@pytest.mark.parametrize("data", [b": " * 30000, b"A:" + b" " * 60000, b"A: b\r\n" * 9000, b"A" * 60000])
+def test_a_head_that_is_made_to_take_long(data: bytes) -> None:
+    begun = time.monotonic()
+    assert probe_http._usual_head(OK + data) is None
+    assert time.monotonic() - begun < 1
 
 
 # -- what is asked

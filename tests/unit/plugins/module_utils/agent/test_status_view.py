@@ -28,6 +28,8 @@ def backend(address: str = B1, **changed: Any) -> dict[str, Any]:
         "state": "up",
         "backup": False,
         "healthy": None,
+        "cause": None,
+        "since": None,
         "packets": 0,
         "bytes": 0,
         "flows": 0,
@@ -43,6 +45,7 @@ def vip(name: str = "web", *backends: dict[str, Any], **changed: Any) -> dict[st
         "ports": ["80"],
         "scheduler": "source_hash",
         "health_check": None,
+        "health_ignored": None,
         "backends": list(backends or [backend(B1), backend(B2)]),
         "packets": 0,
         "bytes": 0,
@@ -63,6 +66,8 @@ def shown(seen: Look, before: Optional[Look] = None, rates: bool = False, width:
 # -- states
 
 HERE = frozenset({("web", B1)})
+WHY = {"cause": "connection refused", "since": "2026-11-23T16:00:00Z"}
+SAID = "fails since 2026-11-23 16:00:00 UTC: connection refused"
 
 
 @pytest.mark.parametrize(
@@ -115,6 +120,29 @@ HERE = frozenset({("web", B1)})
             [],
             {"by_operator": HERE},
             ("unhealthy", "fails its health check; drained by an operator"),
+        ),
+        ("failing", {"healthy": False, **WHY}, [], {}, ("unhealthy", SAID)),
+        (
+            "failing and drained",
+            {"state": "drain", "healthy": False, **WHY},
+            [],
+            {"by_operator": HERE},
+            ("unhealthy", f"{SAID}; drained by an operator"),
+        ),
+        ("failing and ignored", {"healthy": True, **WHY}, [], {}, ("up", SAID)),
+        (
+            "failing, ignored and drained",
+            {"state": "drain", "healthy": True, **WHY},
+            [],
+            {"by_operator": HERE},
+            ("draining", f"drained by an operator; {SAID}"),
+        ),
+        (
+            "what a server said is of one line",
+            {"healthy": False, **WHY, "cause": "a\x1b[2Jb\nc"},
+            [],
+            {},
+            ("unhealthy", "fails since 2026-11-23 16:00:00 UTC: a?[2Jb?c"),
         ),
         ("no MAC", {"mac": None}, [], {}, ("no MAC", "no MAC known: it did not answer ARP or neighbour discovery")),
         (
@@ -213,6 +241,21 @@ def test_all_of_it() -> None:
         "    drained by an operator",
         "dns  10.77.0.102 any source_hash                                0        0",
         "  10.77.0.21      up         02:d5:00:00:00:15       1          0        0",
+    ]
+
+
+def test_why_it_fails_takes_the_lines_that_it_needs() -> None:
+    cause = "no answer within 0.3 s after " + "GET /a/path/that/is/long " * 4
+    pool = [backend(B1, healthy=True, cause=cause, since="2026-11-23T16:00:00Z"), backend(B2, healthy=True)]
+    checked = {"health_check": {"type": "http", "min_healthy": 0.5}, "health_ignored": True}
+    assert shown(look(vip("web", *pool, **checked))).split("\n")[4:] == [
+        "web  10.77.0.100 tcp 80 source_hash                 0        0",
+        "    health is ignored and all serve, as less than 50% of the pool is healthy",
+        "  10.77.0.21  up     02:d5:00:00:00:15       1      0        0",
+        "    fails since 2026-11-23 16:00:00 UTC: no answer within 0.3 s after GET",
+        "    /a/path/that/is/long GET /a/path/that/is/long GET /a/path/that/is/long GET",
+        "    /a/path/that/is/long",
+        "  10.77.0.22  up     02:d5:00:00:00:15       1      0        0",
     ]
 
 

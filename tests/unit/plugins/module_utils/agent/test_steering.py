@@ -57,7 +57,10 @@ class Site:
         self.read: list[str] = []
         self.sampled: list[str] = []
         self.steerer = Steerer(
-            self.said.append, str(folder / "lock"), SeenFile(str(folder / "seen.json")), clock=lambda: self.now
+            self.said.append,
+            str(folder / "lock"),
+            SeenFile(str(folder / "seen.json"), (), str(folder / "steered.json")),
+            clock=lambda: self.now,
         )
 
     def raise_vip(self, *items: ResolvedVip) -> None:
@@ -272,7 +275,7 @@ def test_what_it_wrote_is_nobodys_change(site: Site) -> None:
     for _look in range(4):
         site.come("web", 40, B1)
         site.look()
-    assert json.loads((site.folder / "seen.json.steered").read_text()) == [7, site.number]
+    assert json.loads((site.folder / "steered.json").read_text()) == [7, site.number]
 
 
 def test_only_vips_with_turns_are_steered() -> None:

@@ -134,6 +134,7 @@ class Host:
             directory=str(self.folder),
             lock_file=str(self.run_folder / "lock"),
             seen_file=str(self.run_folder / "seen.json"),
+            others_seen=(),
             live=self.live_file,
         )
 

@@ -796,6 +796,8 @@ def test_information_about_vips(serving: Host) -> None:
         "packets": 7,
         "bytes": 700,
         "healthy": None,
+        "cause": None,
+        "since": None,
         "flows": 0,
     }
 

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
@@ -21,6 +22,7 @@ from ansible_collections.dsr.layer2.plugins.module_utils.common.command import C
 from ansible_collections.dsr.layer2.plugins.module_utils.common.errors import CommandError, ConfigError, HostError
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr import model
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.engine import Result
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.failing import Failing
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.live import Live, LiveFile
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.resolved import ResolvedVip
 from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.hosts import Host, backends, mac_of, vip
@@ -31,7 +33,13 @@ pytestmark = pytest.mark.usefixtures("small_tables")
 B1, B2 = IPv4Address("10.77.0.21"), IPv4Address("10.77.0.22")
 SIX = ip_address("fd00:77::21")
 MOVED = "02:00:00:00:00:99"
-SAID = Live({"web": frozenset([B1, SIX])}, {B2: MOVED})
+SINCE = "2026-11-23T16:00:00Z"
+SAID = Live(
+    {"web": frozenset([B1, SIX])},
+    {B2: MOVED},
+    {"web": {B1: Failing("connection refused", SINCE)}, "other": {B2: Failing("", SINCE)}},
+    frozenset(["other"]),
+)
 CHECK = {"type": "tcp"}
 WEB = vip(health_check=CHECK)
 OTHER = vip("other", ports=["81"])
@@ -102,6 +110,21 @@ def test_a_look_does_not_keep_an_agent_from_starting(live_file: LiveFile, tmp_pa
         os.close(descriptor)
 
 
+def test_an_agent_may_start_while_somebody_looks(live_file: LiveFile, tmp_path: Path) -> None:
+    """A look holds the lock for a moment; this one is slow."""
+    with live_file.held():
+        pass
+    descriptor = os.open(tmp_path / "run" / "agent.lock", os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    timer = threading.Timer(0.2, os.close, (descriptor,))
+    timer.start()
+    try:
+        with live_file.held():
+            assert live_file.agent_runs()
+    finally:
+        timer.join()
+
+
 # -- the file
 
 
@@ -112,6 +135,11 @@ def test_what_is_published_is_read(live_file: LiveFile, tmp_path: Path) -> None:
         "version": 1,
         "unhealthy": {"web": ["10.77.0.21", "fd00:77::21"]},
         "macs": {"10.77.0.22": MOVED},
+        "failing": {
+            "other": {"10.77.0.22": {"cause": "", "since": SINCE}},
+            "web": {"10.77.0.21": {"cause": "connection refused", "since": SINCE}},
+        },
+        "ignored": ["other"],
     }
     assert path.stat().st_mode & 0o777 == 0o644
     assert live_file.read_last() == SAID
@@ -152,6 +180,44 @@ def test_what_cannot_be_understood_says_nothing(live_file: LiveFile, tmp_path: P
     publish_text(tmp_path, text)
     with live_file.held():
         assert live_file.read() == live_file.read_last() == Live()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ', "failing": null, "ignored": null',
+        ', "failing": ["web"], "ignored": {"web": true}',
+        ', "failing": {"web": ["10.77.0.21"], "we b": {"10.77.0.21": {}}}, "ignored": ["we b", 7, null]',
+        ', "failing": {"web": {"10.77.0.21": "refused", "10.77.0.300": {"cause": "", "since": "%(since)s"}}}',
+        ', "failing": {"web": {"10.77.0.21": {"cause": 7, "since": "%(since)s"}}}',
+        ', "failing": {"web": {"10.77.0.21": {"cause": "", "since": "%(since)s\\n"}}}',
+        ', "failing": {"web": {"10.77.0.21": {"cause": ""}}}',
+    ],
+)
+def test_of_what_is_for_people_the_rest_does_not_depend(live_file: LiveFile, tmp_path: Path, text: str) -> None:
+    """An agent of an older version does not have it at all."""
+    head = '{"version": 1, "unhealthy": {"web": ["10.77.0.21"]}, "macs": {}'
+    publish_text(tmp_path, f"{head}{text % {'since': SINCE}}}}")
+    assert live_file.read_last() == Live({"web": frozenset([B1])})
+
+
+def test_information_tells_why(host: Host) -> None:
+    run(host)
+    why = {"web": {B1: Failing("connection refused", SINCE)}, "other": {B1: Failing("of a check that is gone", SINCE)}}
+
+    def told() -> list[Any]:
+        found = sorted(host.load_balancer.info()[1], key=lambda item: str(item["name"]), reverse=True)
+        return [[item["health_ignored"], *((row["cause"], row["since"]) for row in item["backends"])] for item in found]
+
+    none = (None, None)
+    with host.live_file.held():
+        host.load_balancer.reconcile(Live({"web": frozenset([B1])}, failing=why))
+        assert told() == [[False, ("connection refused", SINCE), none, none], [None, none, none, none]]
+        host.load_balancer.reconcile(Live(failing=why, ignored=frozenset(["web", "other"])))
+        assert told() == [[True, ("connection refused", SINCE), none, none], [None, none, none, none]]
+        assert not run(host).changed
+    assert told() == [[None, none, none, none]] * 2
 
 
 def test_what_is_no_text_says_nothing(live_file: LiveFile, tmp_path: Path) -> None:

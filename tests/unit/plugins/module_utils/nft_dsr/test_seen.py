@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +39,8 @@ def moment() -> Moment:
 
 @pytest.fixture
 def memory(tmp_path: Path) -> SeenFile:
-    return SeenFile(str(tmp_path / "run" / "seen.json"))
+    run = tmp_path / "run"
+    return SeenFile(str(run / "seen.json"), (), str(run / "steered.json"))
 
 
 def test_what_was_seen_is_what_is_wanted(memory: SeenFile, moment: Moment) -> None:
@@ -142,10 +144,51 @@ def test_no_table_and_no_moment_leave_no_memory(memory: SeenFile, moment: Moment
         assert memory.read(moment) is None
 
 
-def test_a_memory_is_for_root_alone(tmp_path: Path, moment: Moment) -> None:
+def test_a_memory_can_be_read_by_the_agent(tmp_path: Path, moment: Moment) -> None:
+    """It is another user, and nothing in there is a secret."""
     path = tmp_path / "seen.json"
     SeenFile(str(path)).write(moment, rendered())
-    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_another_memory_serves_as_well(tmp_path: Path, moment: Moment) -> None:
+    """Whoever had the last transaction has the one that holds."""
+    mine, other = (SeenFile(str(tmp_path / name), (str(tmp_path / of),)) for name, of in (("a", "b"), ("b", "a")))
+    later = replace(moment, generation=moment.generation + 1)
+    mine.write(moment, rendered())
+    assert mine.read(moment) is not None
+    assert other.read(moment) == mine.read(moment)
+    other.write(later, rendered())
+    assert mine.read(later) is not None and mine.read(replace(later, generation=9999)) is None
+
+
+@pytest.mark.parametrize("word", ["x; flush ruleset", 'x\ninclude "/etc/shadow"', "x { }", "$x", "x#"])
+@pytest.mark.parametrize("where", ["maps", "chains", "names", "kind", "backends"])
+def test_anothers_words_are_names_and_nothing_else(tmp_path: Path, moment: Moment, word: str, where: str) -> None:
+    """They end up in what root has nft do."""
+    other = tmp_path / "other.json"
+    SeenFile(str(other)).write(moment, rendered())
+    document = json.loads(other.read_text())
+    if where in document:
+        document[where][word] = next(iter(document[where].values()))
+    else:
+        next(iter(document["maps" if where == "kind" else "names"].values()))[where] = word
+    other.write_text(json.dumps(document))
+    assert SeenFile(str(other)).read(moment) is not None, "of a file of its own it is no question"
+    assert SeenFile(str(tmp_path / "mine.json"), (str(other),)).read(moment) is None
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_anothers_tricks(tmp_path: Path, moment: Moment, kind: str) -> None:
+    other, real = tmp_path / "other.json", tmp_path / "real.json"
+    SeenFile(str(real)).write(moment, rendered())
+    if kind == "link":
+        other.symlink_to(real)
+    elif kind == "pipe":
+        os.mkfifo(other)
+    else:
+        other.mkdir()
+    assert SeenFile(str(tmp_path / "mine.json"), (str(other),)).read(moment) is None
 
 
 def test_a_kernel_that_does_not_tell_is_no_moment() -> None:
