@@ -251,7 +251,8 @@ options:
       mac:
         description:
           - The backend's MAC address, pinned.
-          - Left out, it is asked for at every run, by ARP or by neighbour solicitation.
+          - Left out, it is asked for at every run, by ARP or by neighbour solicitation, and the agent follows it if it
+            changes.
         type: str
       weight:
         description:
@@ -279,7 +280,8 @@ options:
   require_mac:
     description:
       - Whether a backend whose MAC address is not known fails the whole call.
-      - With V(false) such a backend is left out of service with a warning, and comes in with a later run that finds it.
+      - With V(false) such a backend is left out of service with a warning, and comes in when the agent or a later run
+        finds it.
     type: bool
     default: true
   on_empty:

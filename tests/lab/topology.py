@@ -228,6 +228,14 @@ class Lab:
         self._unwire(nic)
         self._wire(host, nic)
 
+    def take_nic(self, host: str, name: str = "eth0") -> None:
+        """Delete a NIC; its host goes on without until ``put_nic()``."""
+        self._unwire(self.hosts[host].nics[name])
+
+    def put_nic(self, host: str, name: str = "eth0") -> None:
+        """Make a NIC anew that was taken."""
+        self._wire(host, self.hosts[host].nics[name])
+
     def _wire(self, host: str, nic: Nic) -> None:
         machine = self._machine(host)
         self._machines[_SWITCH].ip(

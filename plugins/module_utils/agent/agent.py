@@ -4,8 +4,9 @@
 """The service on a load balancer that keeps its rules right between runs of Ansible.
 
 It looks at what is wanted (the files that the modules write), carries out the health checks that this asks
-for, publishes who is unhealthy, and brings the kernel to it: by the same plan as the modules, which are
-locked out meanwhile. Packets never pass through it; when it ends, everything stays as it was.
+for, follows backends to other MAC addresses, publishes what it found out, and brings the kernel to it: by the
+same plan as the modules, which are locked out meanwhile. Packets never pass through it; when it ends,
+everything stays as it was.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from ipaddress import IPv6Address
 from random import Random
 from typing import Callable, Optional
 
 from ..common.errors import DsrError
 from ..common.iproute import Iproute
+from ..common.nics import Nic, look
 from ..nft_dsr.batch import generation as transactions
 from ..nft_dsr.engine import LoadBalancer
 from ..nft_dsr.health_check import HealthCheck
@@ -36,12 +39,15 @@ from .causes import Causes
 from .checking import Checking, Probe, in_common
 from .limited import Limited
 from .metrics import Facts
+from .neighbour_watch import NeighbourWatch, Watch
 from .output import say
 from .probe_base import Outcome, Target
 from .probes import probe
+from .sought import Configured, configured, sought_of, still_live, survey
 from .steering import INTERVAL, Steerer, pools_of
 from .tally import Tally
 from .verdicts import Floor, Transition
+from .whereabouts import Move
 
 _LOOK = 0.25  # seconds between two looks at the files and at the number of the kernel's last transaction
 _BEAT = 5.0  # seconds between two signs of life for systemd
@@ -63,6 +69,8 @@ class Agent:
         asking: Probe = probe,
         tell: Callable[[str], None] = say,
         steerer: Optional[Steerer] = None,
+        watching: Callable[[Callable[[Move], None], Callable[[str], None]], Watch] = NeighbourWatch,
+        looking: Callable[[Iterable[str]], Mapping[str, Nic]] = look,
     ) -> None:
         self._live_file = live_file or LiveFile()
         self._limited = Limited(_WORK)
@@ -80,6 +88,8 @@ class Agent:
         self._steerer = steerer or Steerer(tell)
         self._looks = False  # at counters, and may be writing turns
         self._names: Mapping[str, Names] = {}  # what each VIP goes through
+        self._watching = watching
+        self._looking = looking
         self._items: Sequence[ResolvedVip] = ()
         self._targets: dict[tuple[HealthCheck, Target], list[tuple[Vip, Backend]]] = {}
         self._wanting: dict[tuple[HealthCheck, Target], list[tuple[Vip, Backend]]] = {}
@@ -93,6 +103,13 @@ class Agent:
         self._unable: set[tuple[str, str]] = set()
         self._tally = Tally()
         self._news = True  # the next reconciliation has something to do
+        self._configured: Optional[Configured] = None
+        self._moved = False
+        self._used: dict[str, list[str]] = {}  # NICs, and the VIPs that need them
+        self._nics: Mapping[str, Nic] = {}
+        self._gone: frozenset[str] = frozenset()
+        self._blind: frozenset[str] = frozenset()  # NICs without which, or without whose rules, no check says anything
+        self._through: dict[Target, str] = {}
 
     async def run(self) -> None:
         """Until the task is cancelled. HostError if another agent runs."""
@@ -100,6 +117,7 @@ class Agent:
             self._live = self._live_file.read_last()
             self._woken = asyncio.Event()
             self._checking = Checking(self._ask, self._on_transition, Random(), tally=self._tally)
+            self._watch = self._watching(self._on_move, self._say)
             notify.ready()
             self._advanced = asyncio.get_running_loop().time()
             works = [
@@ -113,6 +131,7 @@ class Agent:
             finally:
                 for work in works:
                     work.cancel()
+                self._watch.close()
                 await self._checking.close()
 
     async def _keep(self) -> None:
@@ -121,7 +140,9 @@ class Agent:
         while True:
             self._advanced = loop.time()
             self._look_at_files()
-            if self._judge() or (due <= loop.time() and self._is_altered()):
+            news = self._look_at_nics()
+            await self._watch.keep_up(self._nics)
+            if self._judge() or self._moved or news or (due <= loop.time() and self._is_altered()):
                 await self._reconcile()
                 due = loop.time() + _AGAIN if self._generation is None else 0.0
             # wait_for() before Python 3.12 may lose a cancellation that comes together with the event.
@@ -145,7 +166,16 @@ class Agent:
             return
         first = not self._items
         self._items = items
-        self._targets = targets_of(items)
+        known = survey(items)
+        follow = configured(known)
+        macs = still_live(self._live.macs, follow, self._configured)
+        self._configured = follow
+        self._live = replace(self._live, macs=macs)
+        self._watch.set_sought(sought_of(known, follow, macs))
+        self._used = {}
+        for item in items:
+            for interface in dict.fromkeys((item.interface, item.backend_interface)):
+                self._used.setdefault(interface, []).append(item.vip.name)
         floors: dict[str, Floor[IPAddress]] = {}
         for item in items:
             if item.vip.health_check is not None:
@@ -153,16 +183,23 @@ class Agent:
                 floor.min_healthy = item.vip.health_check.min_healthy
                 floors[item.vip.name] = floor
         self._floors = floors
-        self._wanting = {}
-        for (check, target), users in self._targets.items():
-            self._wanting.setdefault((in_common(check), target), []).extend(users)
-        self._checking.set_checks(self._targets, self._published)
-        self._unjudged = True
+        self._set_checks()
         self._generation = None  # compare with the kernel once
         self._news = True
         self._tally.accepted((item.vip.name, backend.address) for item in items for backend in item.vip.backends)
         what = "began" if first else "new configuration"
         self._say(f"{what}; VIPs: {len(items)}, checked: {len(floors)}, checks: {len(self._targets)}")
+
+    def _set_checks(self) -> None:
+        """Ask what is wanted to know of those backends whose MAC address is known by now."""
+        self._targets = targets_of([self._live.applied_to(item) for item in self._items])
+        self._wanting = {}
+        for (check, target), users in self._targets.items():
+            self._wanting.setdefault((in_common(check), target), []).extend(users)
+        ways = {item.vip.name: item.backend_interface for item in self._items}
+        self._through = {target: ways[users[0][0].name] for (_check, target), users in self._targets.items()}
+        self._checking.set_checks(self._targets, self._published)
+        self._unjudged = True
 
     def _published(self, check: HealthCheck, target: Target) -> Optional[bool]:
         """What an earlier agent made known of a backend: only that it was unhealthy is worth anything."""
@@ -174,7 +211,13 @@ class Agent:
     # -- what is known
 
     async def _ask(self, check: HealthCheck, target: Target) -> Outcome:
+        way = self._through.get(target)
+        blind = way in self._blind
         outcome = await self._asking(check, target)
+        if blind or way in self._blind:
+            return replace(outcome, ok=False, own=True)
+        if not outcome.ok and not outcome.own:
+            self._watch.suspect(target.backend)
         if outcome.own and (check.type, outcome.cause) not in self._unable:
             self._unable.add((check.type, outcome.cause))
             self._say(
@@ -228,6 +271,39 @@ class Agent:
         self._news = True
         return True
 
+    # -- where backends are
+
+    def _on_move(self, move: Move) -> None:
+        self._say(str(move))
+        address = move.sought.address
+        macs = {known: mac for known, mac in self._live.macs.items() if known != address}
+        if (self._configured or {}).get(address) != frozenset([move.after]):
+            macs[address] = move.after
+        self._live = replace(self._live, macs=macs)
+        if move.before is None:
+            self._set_checks()
+        self._moved = self._news = True
+        self._woken.set()
+
+    def _look_at_nics(self) -> bool:
+        """Whether a NIC has gone, has come back, or is another one now."""
+        try:
+            nics = self._looking(self._used)
+        except OSError:  # no descriptor is left to look with
+            return False
+        if nics == self._nics:
+            return False
+        self._nics = nics
+        gone = frozenset(self._used.keys() - nics.keys())
+        for name in sorted(gone - self._gone):
+            self._say(f"the interface {name} is gone; not served until it is back: {_listed(self._used[name])}")
+        for name in sorted((self._gone - gone) & self._used.keys()):
+            self._say(f"the interface {name} is back; served again: {_listed(self._used[name])}")
+        self._gone = gone
+        self._blind |= gone
+        self._news = True
+        return True
+
     # -- the kernel
 
     def _is_altered(self) -> bool:
@@ -240,6 +316,8 @@ class Agent:
         live = self._live
         began = self._tally.clock()
         self._limited.begin()
+        self._moved = False
+        gone = self._gone
         try:
             done = await asyncio.get_running_loop().run_in_executor(
                 None, self._load_balancer.reconcile, live, self._items
@@ -254,6 +332,7 @@ class Agent:
         if self._complaint:
             self._say("the rules are what they should be again")
         self._complaint = ""
+        self._blind = gone
         self._generation = done.generation
         self._names = done.names
         self._steerer.set_pools(pools_of(done.served, done.names))
@@ -314,6 +393,11 @@ class Agent:
             if loop.time() - self._advanced < _STUCK:
                 notify.alive()
             await asyncio.sleep(_BEAT)
+
+
+def _listed(vips: Sequence[str]) -> str:
+    """A few names: there may be thousands."""
+    return ", ".join(sorted(vips)[:5]) + (f" and {len(vips) - 5} more" if len(vips) > 5 else "")
 
 
 def _stamp(path: str) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from typing import Optional
 from . import bpf
 from .asking import SEND_LIMIT, ask
 from .errors import ConfigError, HostError
-from .iproute import Iproute, Link
+from .iproute import HeldAddress, Iproute, Link
 from .packet import (
     ARP_REPLY,
     ARP_REQUEST,
@@ -86,6 +86,12 @@ def announce(interface: str, addresses: Iterable[str], iproute: Optional[Iproute
             ):
                 frame = Ethernet(BROADCAST_MAC, mac, ETHERTYPE_ARP, packet.pack())
                 channel.send(frame.pack(), time.monotonic() + SEND_LIMIT)
+
+
+def questions(link: Link, held: Iterable[HeldAddress], targets: Iterable[IPv4Address]) -> dict[IPv4Address, bytes]:
+    """The frame that asks the segment of a NIC, which holds the addresses ``held``, for each of the targets."""
+    own = [entry.value for entry in held if isinstance(entry.value, IPv4Interface)]
+    return {target: _request(link, _sender_for(target, own), target) for target in targets}
 
 
 def _ipv4s(addresses: Iterable[str]) -> list[IPv4Address]:

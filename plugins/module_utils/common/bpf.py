@@ -23,6 +23,7 @@ from .packet import (
     ICMP_UNREACHABLE,
     ICMPV6_UNREACHABLE,
     NEIGHBOUR_ADVERTISEMENT,
+    NEIGHBOUR_SOLICITATION,
     PROTOCOL_FRAGMENT,
     PROTOCOL_ICMP,
     PROTOCOL_ICMPV6,
@@ -33,7 +34,7 @@ from .packet import (
 LOAD_WORD, LOAD_HALF, LOAD_BYTE = 0x20, 0x28, 0x30  # A = packet[k]
 LOAD_HALF_AT_X, LOAD_BYTE_AT_X, LOAD_WORD_AT_X = 0x48, 0x50, 0x40  # A = packet[X + k]
 LOAD_X_HEADER = 0xB1  # X = 4 * (packet[k] & 0xf), the length of an IPv4 header
-JUMP_EQUAL, JUMP_SET = 0x15, 0x45  # A == k, A & k
+JUMP_EQUAL, JUMP_SET, JUMP_GREATER = 0x15, 0x45, 0x25  # A == k, A & k, A > k
 RETURN = 0x06
 
 # What the kernel knows about a frame beside its bytes is read at these "offsets".
@@ -42,6 +43,7 @@ PACKET_TYPE = ANCILLARY + 4
 VLAN_TAG_PRESENT = ANCILLARY + 48
 
 PACKET_HOST = 0  # addressed to this NIC, coming in
+PACKET_MULTICAST = 2  # 1 is a broadcast; what is above goes to others, or goes out
 
 _WHOLE_FRAME = 0x40000
 
@@ -131,6 +133,36 @@ def neighbour_advertisements() -> Program:
             *_coming_in(ETHERTYPE_IPV6),
             _equal(LOAD_BYTE, _IP + 6, PROTOCOL_ICMPV6),
             _equal(LOAD_BYTE, _IP6_PAYLOAD, NEIGHBOUR_ADVERTISEMENT),
+            *_ACCEPT,
+            *_DROP,
+        ]
+    )
+
+
+def _heard(ethertype: int) -> list[_Step]:
+    """Only frames that come in, to this NIC or to all or many, without a VLAN tag."""
+    return [
+        _Test(Instruction(LOAD_BYTE, PACKET_TYPE), JUMP_GREATER, PACKET_MULTICAST, wanted=False),
+        _equal(LOAD_BYTE, VLAN_TAG_PRESENT, 0),
+        _equal(LOAD_HALF, 12, ethertype),
+    ]
+
+
+def arp_messages() -> Program:
+    """All of ARP that this NIC hears: questions, answers, announcements."""
+    return _assemble([*_heard(ETHERTYPE_ARP), *_ACCEPT, *_DROP])
+
+
+def neighbour_messages() -> Program:
+    """Solicitations and advertisements of IPv6 neighbour discovery that this NIC hears."""
+    return _assemble(
+        [
+            *_heard(ETHERTYPE_IPV6),
+            _equal(LOAD_BYTE, _IP + 6, PROTOCOL_ICMPV6),
+            _equal(LOAD_BYTE, _IP6_PAYLOAD, NEIGHBOUR_ADVERTISEMENT, otherwise="solicitation"),
+            *_ACCEPT,
+            "solicitation",
+            _equal(LOAD_BYTE, _IP6_PAYLOAD, NEIGHBOUR_SOLICITATION),
             *_ACCEPT,
             *_DROP,
         ]

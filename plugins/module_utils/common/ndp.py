@@ -88,6 +88,16 @@ def announce(interface: str, addresses: Iterable[str], iproute: Optional[Iproute
             channel.send(_frame(link, address, ALL_NODES, message), time.monotonic() + SEND_LIMIT)
 
 
+def questions(link: Link, held: Iterable[HeldAddress], targets: Iterable[IPv6Address]) -> dict[IPv6Address, bytes]:
+    """The frame that asks the segment of a NIC, which holds the addresses ``held``, for each of the targets.
+
+    Targets are absent while the NIC has no address to ask from.
+    """
+    senders = _senders([entry for entry in held if isinstance(entry.value, IPv6Interface)])
+    asking = {target: _sender_for(target, senders) for target in targets}
+    return {target: _solicitation(link, sender, target) for target, sender in asking.items() if sender is not None}
+
+
 def _ipv6s(addresses: Iterable[str]) -> list[IPv6Address]:
     """The addresses in the order given, each of them once."""
     found: dict[IPv6Address, None] = {}

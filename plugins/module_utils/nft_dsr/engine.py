@@ -17,17 +17,17 @@ from typing import Any, Callable, NamedTuple, Optional
 from ..common import neighbours
 from ..common.errors import CommandError, ConfigError, DsrError, HostError
 from ..common.files import lock
-from ..common.iproute import Iproute
+from ..common.iproute import Iproute, Link
 from . import model
 from .dialect import CURRENT
 from .dispatch import SERVICE_MAPS, service_keys
 from .kernel import Kernel
-from .live import Live, LiveFile
+from .live import Live, LiveFile, settled
 from .naming import names_in_use, users
 from .plan import Plan, make_plan
 from .resolve import Resolver, resolve
 from .resolved import PLAIN, RELEASED, ResolvedVip
-from .ruleset import flow_modes, render
+from .ruleset import flow_modes, render, with_flows_of
 from .seen import AGENT_SEEN_FILE, SEEN_FILE, Moment, Seen, SeenFile, now
 from .state import (
     LOCK_FILE,
@@ -113,6 +113,8 @@ class LoadBalancer:
         self._seen = SeenFile(seen_file, others_seen)
         self._live = live or LiveFile()
         self._dialect = CURRENT  # until the host is asked
+        self._published = Live()  # by an agent that runs; until it is asked
+        self._absent: Sequence[ResolvedVip] = ()  # VIPs whose NIC is gone
 
     # What the modules call
 
@@ -213,8 +215,9 @@ class LoadBalancer:
             [f"{place}." if place else "" for place in places],
             self._iproute,
             self._resolver,
-            {item.vip.name: item for item in old},
+            {item.vip.name: self._published.applied_to(item) for item in old},
         )
+        resolved = settled(resolved, old, self._published)
         kept = [item for item in overrides if not purge or any(item.applies_to(vip) for vip in wanted)]
         return _Desired([*others, *resolved], kept, warnings + self._dialect.warnings)
 
@@ -225,10 +228,10 @@ class LoadBalancer:
             old = self._files.read_vips()
             old_overrides = self._files.read_overrides()
             self._dialect = self._kernel.dialect()
+            self._published = live = self._live.read()
             desired = change(old, old_overrides)
             before = [with_overrides(item, old_overrides) for item in old]
             lasting = [with_overrides(item, desired.overrides) for item in desired.resolved]
-            live = self._live.read()
             served = [live.applied_to(item) for item in lasting]
             rearmed = [f"switch_{name}" for name in _newly_draining(before, lasting)]
             new = {item.vip.name for item in served} - {item.vip.name for item in old}
@@ -280,7 +283,8 @@ class LoadBalancer:
     def reconcile(self, live: Live, last: Sequence[ResolvedVip] = ()) -> Reconciled:
         """Publish what is known of backends and bring the kernel to it.
 
-        ``last`` is what desired() said before, in force where the files cannot be read now.
+        ``last`` is what desired() said before, in force where the files cannot be read now. VIPs whose NIC is gone are
+        left out, but for the flows that they track.
         """
         held = f"a run of a module holds {self._lock_file} for more than {_PATIENCE:g} s"
         with lock(self._lock_file, held, _PATIENCE):
@@ -292,7 +296,10 @@ class LoadBalancer:
                 lasting = list(last)
             self._live.publish(live)
             self._dialect = self._kernel.dialect()
-            served = [live.applied_to(item) for item in lasting]
+            everything = [live.applied_to(item) for item in lasting]
+            links = self._iproute.links()
+            served = [item for item in everything if not _missing(item, links)]
+            self._absent = [item for item in everything if _missing(item, links)]
             before = self._kernel.generation()
             comparison = self._brought_to(served, (), (), False)
             generation = None if before is None else before + comparison.transactions
@@ -390,6 +397,8 @@ class LoadBalancer:
 
         def compared() -> _Comparison:
             table = render(served, macs, in_use, modes, dialect, steering)
+            if self._absent:
+                table = with_flows_of(self._absent, table, there, dialect)
             if known is None:
                 # Of a table that is not there, no rule has to be compared; the transaction checks its own.
                 codes = self._kernel.compile(table) if have.present or check_mode else {}
@@ -421,12 +430,13 @@ class LoadBalancer:
         links = self._iproute.links()
         macs, indices = {}, {}
         for item in served:
+            missing = _missing(item, links)
+            if missing:
+                raise HostError(
+                    f"the VIP {item.vip.name!r} uses the interface {missing!r}, which this host does not have "
+                    "(any more); bring it back, or change or remove the VIP"
+                )
             for interface in (item.interface, item.backend_interface):
-                if interface not in links or not links[interface].mac:
-                    raise HostError(
-                        f"the VIP {item.vip.name!r} uses the interface {interface!r}, which this host does not have "
-                        "(any more); bring it back, or change or remove the VIP"
-                    )
                 macs[interface] = links[interface].mac
                 indices[interface] = links[interface].index
         return macs, indices
@@ -485,6 +495,14 @@ class LoadBalancer:
             "in_sync": not differences,
             "differences": list(differences),
         }
+
+
+def _missing(item: ResolvedVip, links: Mapping[str, Link]) -> str:
+    """The NIC of a VIP that this host does not have; '' when it has them."""
+    for interface in (item.interface, item.backend_interface):
+        if interface not in links or not links[interface].mac:
+            return interface
+    return ""
 
 
 def _counting(names: Sequence[Names], maps: Collection[str]) -> set[str]:

@@ -13,10 +13,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Optional
 
 from ..common.errors import DsrError
 from ..common.files import lock, read_foreign, write_text
@@ -59,6 +59,34 @@ class Live:
         if not moved and not unhealthy:
             return item
         return replace(item, macs={**item.macs, **moved}, unhealthy=unhealthy)
+
+
+def settled(resolved: Sequence[ResolvedVip], old: Sequence[ResolvedVip], live: Live) -> list[ResolvedVip]:
+    """What a run has found out of ``resolved``, less what is no news: MACs that the agent has followed already.
+
+    Where a backend is at the MAC that the agent published, a VIP that had it before keeps what it had: where backends
+    are while the agent runs is the agent's to say, and a run after it changes nothing.
+    """
+    before = {item.vip.name: item for item in old}
+    return [_settled(item, before.get(item.vip.name), live) for item in resolved]
+
+
+def _settled(item: ResolvedVip, old: Optional[ResolvedVip], live: Live) -> ResolvedVip:
+    if old is None or old.backend_interface != item.backend_interface:
+        return item
+    had = {backend.address for backend in old.vip.backends if not backend.mac}
+    kept = {
+        backend.address
+        for backend in item.vip.backends
+        if not backend.mac
+        and backend.address in had
+        and backend.address in live.macs
+        and item.macs.get(backend.address) == live.macs[backend.address]
+    }
+    if not kept:
+        return item
+    macs = {address: old.macs.get(address, "") if address in kept else mac for address, mac in item.macs.items()}
+    return replace(item, macs={address: mac for address, mac in macs.items() if mac})
 
 
 class LiveFile:

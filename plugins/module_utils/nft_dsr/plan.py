@@ -41,7 +41,7 @@ def make_plan(
     they look right: the switch of a drain that starts again. ``carried`` has what elements, by map and key, are to
     count from now on, whatever they counted, for whomever.
     """
-    if not want.chains:
+    if not want.chains and not want.maps:
         if have.present:
             return Plan((f"delete table netdev {TABLE}",), ("the table is not wanted any more",))
         return Plan((), ())

@@ -121,6 +121,21 @@ def render(
     return Table(build.maps, build.chains, names)
 
 
+def with_flows_of(absent: Sequence[ResolvedVip], table: Table, existing: Collection[str], dialect: Dialect) -> Table:
+    """The table, and what the kernel has of the flows of VIPs that cannot be served now as their NIC is gone.
+
+    No rule can name a NIC that is not there, so nothing else of them can stay; with the NIC their flows come home.
+    """
+    macs = {interface: "00:00:00:00:00:00" for item in absent for interface in (item.interface, item.backend_interface)}
+    modes = flow_modes([item.vip for item in absent], existing)
+    kept = {
+        name: item
+        for name, item in render(absent, macs, None, modes, dialect).maps.items()
+        if item.elements is None and name in existing and not name.startswith("fragments")
+    }
+    return replace(table, maps={**kept, **table.maps})
+
+
 def _turns_of(vip: Vip) -> int:
     """How many turns the VIP's table has."""
     size = schedule.steered_slots if vip.steered else schedule.turn_slots

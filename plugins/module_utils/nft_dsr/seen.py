@@ -143,9 +143,9 @@ class SeenFile:
 
     def _is_now(self, then: Mapping[str, Any], moment: Moment) -> bool:
         """Nothing has changed since but turns."""
-        if then == asdict(moment):
+        if _same(then, moment):
             return True
-        if {**then, "generation": moment.generation} != asdict(moment):
+        if not _same({**then, "generation": moment.generation}, moment):
             return False
         first, last = json.loads(read_foreign(self._steered_path) or "[0, 0]")
         return bool(first <= then["generation"] <= moment.generation == last)
@@ -206,6 +206,12 @@ def _harmless(value: Any) -> bool:
     if isinstance(value, Mapping):
         return all(_harmless(key) and _harmless(item) for key, item in value.items())
     return not isinstance(value, list) or all(_harmless(item) for item in value)
+
+
+def _same(then: Mapping[str, Any], moment: Moment) -> bool:
+    """Whether nothing has changed since. With a NIC its chains go; one that has come since then had none."""
+    nics = dict(then["nics"])
+    return {**then, "nics": {}} == {**asdict(moment), "nics": {}} and nics.items() <= moment.nics.items()
 
 
 def _spec_row(spec: Spec) -> dict[str, Any]:

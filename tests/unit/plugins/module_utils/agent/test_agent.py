@@ -11,7 +11,7 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -27,8 +27,10 @@ from ansible_collections.dsr.layer2.plugins.module_utils.agent import notify
 from ansible_collections.dsr.layer2.plugins.module_utils.agent.agent import Agent, main, targets_of
 from ansible_collections.dsr.layer2.plugins.module_utils.agent.limited import Limited
 from ansible_collections.dsr.layer2.plugins.module_utils.agent.probe_base import Outcome, Target
+from ansible_collections.dsr.layer2.plugins.module_utils.agent.whereabouts import Move, Sought
 from ansible_collections.dsr.layer2.plugins.module_utils.common import command
 from ansible_collections.dsr.layer2.plugins.module_utils.common.errors import CommandError, DsrError, HostError
+from ansible_collections.dsr.layer2.plugins.module_utils.common.nics import Nic
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr import model
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.engine import LoadBalancer, Reconciled
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.failing import Failing
@@ -39,6 +41,7 @@ from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.resolved import
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.table import Names
 from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.agent import test_checking
 from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.hosts import (
+    OWN,
     Host,
     backends,
     mac_of,
@@ -46,6 +49,7 @@ from ansible_collections.dsr.layer2.tests.unit.plugins.module_utils.nft_dsr.host
 )
 
 B1, B2, B3 = (IPv4Address(f"10.77.0.{number}") for number in (21, 22, 23))
+MOVED, OTHER = "02:00:00:00:00:99", "02:00:00:00:00:98"
 CHECK = {"type": "tcp", "interval": 1, "rise": 2, "fall": 3}
 
 
@@ -77,6 +81,38 @@ def checked(name: str = "web", check: Optional[dict[str, Any]] = None, **options
     return resolved(vip(name, health_check={**CHECK, **(check or {})}, **options))
 
 
+class Watch:
+    """It sees what tests say."""
+
+    def __init__(self) -> None:
+        self.moved: Callable[[Move], None] = lambda _move: None
+        self.sought: dict[Any, Sought] = {}
+        self.suspected: list[Any] = []
+        self.nics: list[dict[str, Nic]] = []
+        self.closed = False
+
+    def __call__(self, moved: Callable[[Move], None], tell: Callable[[str], None]) -> Watch:
+        self.moved = moved
+        return self
+
+    def set_sought(self, sought: Iterable[Sought]) -> None:
+        self.sought = {item.address: item for item in sought}
+
+    def suspect(self, address: Any) -> None:
+        self.suspected.append(address)
+
+    async def keep_up(self, nics: Mapping[str, Nic]) -> None:
+        if not self.nics or self.nics[-1] != nics:
+            self.nics.append(dict(nics))
+
+    def close(self) -> None:
+        self.closed = True
+
+    def moves(self, address: Any, mac: str) -> None:
+        sought = self.sought[address]
+        self.moved(Move(sought, sought.mac, mac, True))
+
+
 class Site:
     """The load balancer that the agent works on, and the backends that it asks."""
 
@@ -88,6 +124,7 @@ class Site:
         self.unreadable = ""
         self.refused = ""
         self.unable = ""
+        self.pause = 0.0  # seconds until an answer
         self.number: Optional[int] = 1
         self.names: dict[str, Names] = {}
         self.foreign: list[str] = []  # what somebody else's transaction changed
@@ -98,6 +135,8 @@ class Site:
         self.cause = "connection refused"
         self.asked: set[tuple[HealthCheck, Target]] = set()
         self.said: list[str] = []
+        self.nics = {name: Nic(number, mac) for number, (name, mac) in enumerate(OWN.items(), 2)}
+        self.watch = Watch()
         self.agent: Optional[Agent] = None
         self.task: Optional[asyncio.Future[None]] = None
 
@@ -128,6 +167,7 @@ class Site:
         if self.unable:
             return Outcome(False, self.unable, 0.0, own=True)
         failed = target.backend in self.failing
+        await asyncio.sleep(self.pause)
         return Outcome(not failed, self.cause if failed else "", 0.0)
 
     # what tests do with it
@@ -159,7 +199,15 @@ class Site:
         """Run the agent as long as the story takes."""
 
         async def whole() -> None:
-            self.agent = Agent(self.load_balancer, self.live_file, str(self.folder), self.probe, tell=self.said.append)
+            self.agent = Agent(
+                self.load_balancer,
+                self.live_file,
+                str(self.folder),
+                self.probe,
+                tell=self.said.append,
+                watching=self.watch,
+                looking=lambda names: {name: nic for name, nic in self.nics.items() if name in names},
+            )
             self.task = asyncio.ensure_future(self.agent.run())
             try:
                 await story()
@@ -618,6 +666,190 @@ def test_who_asks_the_same_is_listed_once() -> None:
     assert [[owner.name for owner, _backend in users] for users in found.values()] == [["web", "other"]] * 3
 
 
+def test_who_is_found_is_asked_too(tmp_path: Path) -> None:
+    """And who was found by the last one."""
+    three = ("10.77.0.22", "10.77.0.23")
+    site = Site(tmp_path, resolved(vip(require_mac=False, health_check=CHECK), without_mac=three))
+    site.live_file.publish(Live({}, {B2: MOVED}))
+
+    async def story() -> None:
+        await site.heard("began; VIPs: 1, checked: 1, checks: 2")
+        site.watch.moves(B3, OTHER)
+        site.failing = {B2, B3}
+        await site.unhealthy(web={B2, B3})
+        assert site.lives[-1].macs == {B2: MOVED, B3: OTHER}
+
+    site.tell(story)
+
+
+# -- where backends are
+
+
+def test_a_move_is_acted_upon_at_once_and_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent_module, "_LOOK", 1000.0)
+    site = Site(tmp_path, checked(), resolved(vip("plain", ports=["81"])))
+
+    async def story() -> None:
+        await site.unhealthy()
+        site.watch.moves(B1, MOVED)
+        assert await site.until(lambda: len(site.lives) == 2) <= 0.02
+        assert site.lives[-1].macs == {B1: MOVED}
+        await site.heard(f"10.77.0.21: MAC address {mac_of('10.77.0.21')} is now {MOVED} (announced by itself)")
+        site.watch.moves(B1, mac_of("10.77.0.21"))
+        await site.until(lambda: len(site.lives) == 3)
+        assert site.lives[-1].macs == {}, "it is where it was configured"
+
+    site.tell(story)
+    assert site.watch.closed
+
+
+def test_a_move_while_the_kernel_refuses_is_not_lost(tmp_path: Path) -> None:
+    site = Site(tmp_path, checked())
+
+    async def story() -> None:
+        await site.unhealthy()
+        site.refused = "no"
+        site.watch.moves(B1, MOVED)
+        await site.heard("trying again: no")
+        site.refused = ""
+        await site.until(lambda: len(site.lives) == 2, 1.5)
+        assert site.lives[-1].macs == {B1: MOVED}
+
+    site.tell(story)
+
+
+def test_a_configuration_that_has_come_to_know_it_ends_what_is_published(tmp_path: Path) -> None:
+    def configured(mac: str) -> ResolvedVip:
+        item = checked()
+        return replace(item, macs={**item.macs, B1: mac})
+
+    site = Site(tmp_path, checked())
+    site.live_file.publish(Live({}, {B1: MOVED}))
+
+    async def story() -> None:
+        await site.unhealthy()
+        assert site.lives[-1].macs == {B1: MOVED} and site.watch.sought[B1].mac == MOVED
+        site.configure(configured(MOVED))
+        await site.until(lambda: len(site.lives) == 2)
+        assert site.lives[-1].macs == {} and site.watch.sought[B1].mac == MOVED
+        site.watch.moves(B1, OTHER)
+        await site.until(lambda: len(site.lives) == 3)
+        site.configure(configured(mac_of("10.77.0.21")))
+        await site.until(lambda: len(site.lives) == 4)
+        assert site.lives[-1].macs == {} and site.watch.sought[B1].mac == mac_of("10.77.0.21"), "it is the later news"
+
+    site.tell(story)
+
+
+def test_the_first_check_that_fails_raises_a_suspicion(tmp_path: Path) -> None:
+    site = Site(tmp_path, checked())
+
+    async def story() -> None:
+        await site.unhealthy()
+        await asyncio.sleep(5)
+        assert site.watch.suspected == []
+        site.failing = {B1}
+        await site.until(lambda: site.watch.suspected == [B1], 1.01)
+        assert site.lives[-1].unhealthy == {}
+        site.watch.suspected.clear()
+        site.unable = "this host: too many open files"
+        await asyncio.sleep(5)
+        assert site.watch.suspected == []
+
+    site.tell(story)
+
+
+# -- NICs
+
+
+def test_a_nic_that_goes_and_comes_back_is_acted_upon_within_a_look(tmp_path: Path) -> None:
+    names = [f"v{number}" for number in range(1, 8)]
+    others = [replace(checked(name, ports=[str(80 + n)]), backend_interface="eth1") for n, name in enumerate(names, 1)]
+    site = Site(tmp_path, checked(), *others)
+
+    async def story() -> None:
+        await site.unhealthy()
+        nic = site.nics.pop("eth1")
+        await site.until(lambda: len(site.lives) == 2, 0.5)
+        await site.heard("the interface eth1 is gone; not served until it is back: v1, v2, v3, v4, v5 and 2 more")
+        assert set(site.watch.nics[-1]) == {"eth0"}
+        await asyncio.sleep(60)
+        assert len(site.lives) == 2 and sum("is gone" in line for line in site.said) == 1
+        site.nics["eth1"] = nic
+        await site.until(lambda: len(site.lives) == 3, 0.5)
+        await site.heard("the interface eth1 is back; served again: v1, v2")
+        site.nics["eth1"] = nic._replace(number=9)
+        await site.until(lambda: len(site.lives) == 4, 0.5)
+        site.nics["eth0"] = site.nics["eth0"]._replace(mac=MOVED)
+        await site.until(lambda: len(site.lives) == 5, 0.5)
+        assert sum("is gone" in line or "is back" in line for line in site.said) == 2
+
+    site.tell(story)
+
+
+def test_a_look_at_nics_that_fails_says_nothing(tmp_path: Path) -> None:
+    class Exhausted(dict[str, Nic]):
+        def items(self) -> Any:
+            raise OSError("too many open files")
+
+    site = Site(tmp_path, checked())
+
+    async def story() -> None:
+        await site.unhealthy()
+        nics, site.nics = site.nics, Exhausted()
+        await asyncio.sleep(5)
+        site.nics = nics
+        await asyncio.sleep(5)
+        assert len(site.lives) == 1 and not any("gone" in line for line in site.said)
+
+    site.tell(story)
+
+
+def test_a_check_through_a_nic_that_is_gone_says_nothing(tmp_path: Path) -> None:
+    """Neither of the backends that fail now, nor of those that failed before."""
+    other = replace(checked("other", ports=["81"]), backend_interface="eth1")
+    site = Site(tmp_path, checked(), other)
+
+    async def story() -> None:
+        site.failing = {B2}
+        await site.unhealthy(web={B2}, other={B2})
+        nic = site.nics.pop("eth1")
+        await site.heard("eth1 is gone")
+        site.failing = {B1}
+        await site.unhealthy(web={B1}, other={B2})
+        await asyncio.sleep(60)
+        assert not any("cannot carry out" in line for line in site.said)
+        site.refused = "no"
+        site.nics["eth1"] = nic
+        await site.heard("trying again: no")
+        await asyncio.sleep(60)
+        site.refused = ""
+        await site.until(lambda: site.lives[-1].unhealthy == {"web": {B1}, "other": {B1}}, 10)
+
+    site.tell(story)
+
+
+def test_a_check_that_began_while_a_nic_was_gone_says_nothing(tmp_path: Path) -> None:
+    site = Site(tmp_path, checked(check={"fall": 1}))
+
+    async def story() -> None:
+        await site.unhealthy()
+        site.pause = 0.4
+        nic = site.nics.pop("eth0")
+        await site.heard("eth0 is gone")
+        await asyncio.sleep(1)
+        site.failing = {B1}
+        site.asked.clear()
+        await site.until(lambda: any(target.backend == B1 for _check, target in site.asked))
+        site.failing = set()
+        site.nics["eth0"] = nic
+        await site.heard("eth0 is back")
+        await asyncio.sleep(5)
+        assert not any("unhealthy" in line for line in site.said)
+
+    site.tell(story)
+
+
 # -- on a load balancer made of data
 
 
@@ -651,6 +883,23 @@ def test_a_load_balancer_is_kept_right(host: Host) -> None:
         assert serves(host, "10.77.0.22") and not serves(host, "10.77.0.21")
         site.failing = set()
         await site.until(lambda: serves(host, "10.77.0.21"))
+
+    site.tell(story)
+
+
+def test_a_move_reaches_the_kernel_and_a_run_after_it_changes_nothing(host: Host) -> None:
+    site = Site(host.folder)
+    site.load_balancer, site.live_file = host.load_balancer, host.live_file
+
+    async def story() -> None:
+        await site.heard("began")
+        host.network.answers["10.77.0.21"] = frozenset({MOVED})
+        site.watch.moves(B1, MOVED)
+        await site.until(lambda: MOVED in host.nft.table.maps["stations_all"].elements)
+        for forgetful in (False, True):
+            host.forgetful = forgetful
+            result = host.load_balancer.set_vips([vip(health_check=CHECK)], True, False)
+            assert (result.changed, result.warnings) == (False, [])
 
     site.tell(story)
 

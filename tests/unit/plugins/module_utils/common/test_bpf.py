@@ -27,7 +27,7 @@ VIP = IPv4Address("10.77.0.100")
 CLIENT = IPv4Address("10.77.0.10")
 MAC = bytes.fromhex("02d500000015")
 OWN = bytes.fromhex("02d50000000a")
-OUTGOING, OTHER_HOST = 4, 3
+BROADCAST, MULTICAST, OTHER_HOST, OUTGOING = 1, 2, 3, 4
 
 
 def accepts(program: bpf.Program, frame: bytes, packet_type: int = bpf.PACKET_HOST, tagged: bool = False) -> bool:
@@ -39,8 +39,12 @@ def accepts(program: bpf.Program, frame: bytes, packet_type: int = bpf.PACKET_HO
         position += 1
         if step.code == bpf.RETURN:
             return step.k > 0
-        if step.code in (bpf.JUMP_EQUAL, bpf.JUMP_SET):
-            true = accumulator == step.k if step.code == bpf.JUMP_EQUAL else bool(accumulator & step.k)
+        if step.code in (bpf.JUMP_EQUAL, bpf.JUMP_SET, bpf.JUMP_GREATER):
+            true = {
+                bpf.JUMP_EQUAL: accumulator == step.k,
+                bpf.JUMP_SET: bool(accumulator & step.k),
+                bpf.JUMP_GREATER: accumulator > step.k,
+            }[step.code]
             position += step.if_true if true else step.if_false
             continue
         if step.k in ancillary:
@@ -213,6 +217,25 @@ def test_neighbour_advertisements() -> None:
     assert not accepts(program, message(packet.NEIGHBOUR_ADVERTISEMENT), packet_type=OTHER_HOST)
 
 
+@pytest.mark.parametrize(
+    "packet_type, expected",
+    [(bpf.PACKET_HOST, True), (BROADCAST, True), (MULTICAST, True), (OTHER_HOST, False), (OUTGOING, False)],
+)
+def test_what_a_nic_hears_of_its_neighbours(packet_type: int, expected: bool) -> None:
+    for operation in (packet.ARP_REQUEST, packet.ARP_REPLY):
+        frame = ethernet(Arp(operation, MAC, VIP, OWN, CLIENT).pack(), packet.ETHERTYPE_ARP)
+        assert accepts(bpf.arp_messages(), frame, packet_type) is expected
+        assert not accepts(bpf.arp_messages(), frame, packet_type, tagged=True)
+        assert not accepts(bpf.neighbour_messages(), frame, packet_type)
+    for kind in (packet.NEIGHBOUR_ADVERTISEMENT, packet.NEIGHBOUR_SOLICITATION):
+        frame = ethernet6(VIP6, 58, NeighbourMessage(kind, VIP6, MAC).pack(VIP6, CLIENT6))
+        assert accepts(bpf.neighbour_messages(), frame, packet_type) is expected
+        assert not accepts(bpf.neighbour_messages(), frame, packet_type, tagged=True)
+        assert not accepts(bpf.arp_messages(), frame, packet_type)
+    for frame in (tcp(), tcp6(), ethernet6(VIP6, 58, bytes([128]) + bytes(30))):
+        assert not accepts(bpf.neighbour_messages(), frame) and not accepts(bpf.arp_messages(), frame)
+
+
 def test_nothing_lets_nothing_through() -> None:
     assert not accepts(bpf.nothing(), tcp())
 
@@ -234,7 +257,7 @@ def test_the_filter_takes_what_the_parser_would(
 @given(st.binary(max_size=100))
 def test_no_frame_makes_a_program_run_on(frame: bytes) -> None:
     programs = [bpf.replies_from(vip, 6, 80) for vip in (VIP, VIP6)]
-    for program in (*programs, bpf.arp_replies(), bpf.neighbour_advertisements(), bpf.nothing()):
+    for program in (*programs, bpf.arp_replies(), bpf.neighbour_advertisements(), bpf.neighbour_messages()):
         accepts(program, frame)
 
 

@@ -366,6 +366,152 @@ def test_information_tells_who_is_healthy(host: Host) -> None:
     assert healthy() == {"web": [None] * 3, "other": [None] * 3}, "without an agent nobody knows"
 
 
+# -- backends that the agent has followed
+
+
+@pytest.fixture
+def moved(host: Host) -> Iterator[Host]:
+    """A host of which a backend has moved, and an agent that has followed it."""
+    run(host)
+    host.network.answers[str(B1)] = frozenset({MOVED})
+    with host.live_file.held():
+        host.load_balancer.reconcile(Live({}, {B1: MOVED}))
+        yield host
+
+
+def macs_of(host: Host, name: str = "web") -> dict[str, str]:
+    vips = json.loads(host.files()["vips.json"])["vips"]
+    return dict(next(item for item in vips if item["name"] == name)["resolved"]["macs"])
+
+
+def test_a_run_after_a_move_changes_nothing(moved: Host) -> None:
+    before, transactions = moved.everything(), len(moved.nft.transactions)
+    for forgetful in (False, True):
+        moved.forgetful = forgetful
+        for check in (True, False):
+            result = run(moved, check=check)
+            assert (result.changed, result.commands, result.diff, result.warnings) == (False, [], [], [])
+        assert not moved.load_balancer.set_vip(WEB, False).changed
+    assert moved.everything() == before and len(moved.nft.transactions) == transactions
+    assert macs_of(moved)[str(B1)] == mac_of(str(B1))
+
+
+def test_without_the_agent_the_move_is_written_down(host: Host) -> None:
+    run(host)
+    host.network.answers[str(B1)] = frozenset({MOVED})
+    host.live_file.publish(Live({}, {B1: MOVED}))
+    assert run(host).changed and macs_of(host)[str(B1)] == MOVED
+    assert not run(host).changed
+
+
+def test_a_third_mac_is_news(moved: Host) -> None:
+    third = "02:00:00:00:00:97"
+    moved.network.answers[str(B1)] = frozenset({third})
+    assert run(moved).changed and macs_of(moved)[str(B1)] == third
+
+
+def test_a_vip_that_is_new_to_the_backend_writes_down_where_it_is(moved: Host) -> None:
+    more = vip("more", ports=["82"], backends=backends(21))
+    result = run(moved, WEB, OTHER, more)
+    assert result.changed and macs_of(moved, "more") == {str(B1): MOVED}
+    assert macs_of(moved)[str(B1)] == mac_of(str(B1))
+    assert not run(moved, WEB, OTHER, more).changed
+
+
+def test_a_backend_that_is_new_to_a_vip_is_written_down_where_it_is(host: Host) -> None:
+    few = {**OTHER, "backends": backends(22)}
+    run(host, WEB, few)
+    host.network.answers[str(B1)] = frozenset({MOVED})
+    with host.live_file.held():
+        host.load_balancer.reconcile(Live({}, {B1: MOVED}))
+        assert run(host, WEB, {**OTHER, "backends": backends(21, 22)}).changed
+    assert macs_of(host, "other")[str(B1)] == MOVED and macs_of(host)[str(B1)] == mac_of(str(B1))
+
+
+def test_another_change_of_the_vip_leaves_the_mac_alone(moved: Host) -> None:
+    result = run(moved, {**WEB, "deny_sources": ["192.0.2.0/24"]}, OTHER)
+    assert result.changed and macs_of(moved)[str(B1)] == mac_of(str(B1))
+    assert MOVED in moved.nft.table.maps["stations_all"].elements
+
+
+def test_where_two_answer_the_agent_knows_which(moved: Host) -> None:
+    """Although none of them is the one that was configured."""
+    moved.network.answers[str(B1)] = frozenset({MOVED, "02:00:00:00:00:97"})
+    result = run(moved)
+    assert not result.changed and f"it stays at {MOVED}" in result.warnings[0]
+
+
+def test_who_falls_silent_after_a_move_stays_there(moved: Host) -> None:
+    moved.network.silence(str(B1))
+    result = run(moved)
+    assert not result.changed and f"it keeps the MAC address {MOVED} that it had" in result.warnings[0]
+
+
+def test_a_backend_that_is_pinned_after_a_move_is_where_the_user_says(moved: Host) -> None:
+    pinned = {**WEB, "backends": [*backends(21, mac=MOVED), *backends(22, 23)]}
+    assert run(moved, pinned, OTHER).changed and macs_of(moved)[str(B1)] == MOVED
+    assert not run(moved, pinned, OTHER).changed
+
+
+def test_a_backend_that_came_in_later_stays_the_agents(host: Host) -> None:
+    web = vip(require_mac=False)
+    host.network.silence(str(B1))
+    run(host, web)
+    assert str(B1) not in macs_of(host)
+    host.network.answers.clear()
+    with host.live_file.held():
+        host.load_balancer.reconcile(Live({}, {B1: mac_of(str(B1))}))
+        assert str(B1) in loaded(host)
+        result = run(host, web)
+        assert (result.changed, result.warnings) == (False, [])
+    assert run(host, web).changed and macs_of(host)[str(B1)] == mac_of(str(B1))
+
+
+# -- NICs that are gone
+
+
+FAR = vip("far", address="10.78.0.100", scheduler="round_robin", backends=[{"address": "10.78.0.24"}])
+
+
+@pytest.mark.parametrize("forgetful", [False, True])
+def test_a_nic_that_is_gone_takes_only_its_own_vips_along(host: Host, forgetful: bool) -> None:
+    run(host, WEB, FAR)
+    host.forgetful = forgetful
+    whole = host.nft.table.contents()
+    host.nft.load("add element netdev nft_dsr flows_far { 172818442 . 4000 . 80 timeout 60s : 0x0a4e0018 }")
+    mac = host.network.links.pop("eth1")
+    with host.live_file.held():
+        reconcile = host.load_balancer.reconcile
+        assert reconcile(Live({"web": frozenset([B1])}))[0]
+        assert loaded(host) == {"10.77.0.22", "10.77.0.23"}
+        assert not any("eth1" in name for name in (*host.nft.table.chains, *host.nft.table.maps))
+        assert {name for name in host.nft.table.maps if "far" in name} == {"flows_far", "closing_far"}
+        assert reconcile(Live({"web": frozenset([B1])}))[:2] == ([], None if forgetful else host.nft.generation)
+        with pytest.raises(HostError, match="'far' uses the interface 'eth1', which this host does not have"):
+            host.load_balancer.drain("10.77.0.21", None, False, False)
+        host.network.links["eth1"] = mac
+        host.network.renumber("eth1")
+        reconcile(Live())
+        assert len(host.nft.table.maps["flows_far"].elements) == 1, "its flows come home"
+        host.nft.load("flush map netdev nft_dsr flows_far")
+        assert host.nft.table.contents() == whole
+        assert reconcile(Live())[0] == []
+
+
+def test_the_only_nic_goes_and_comes_back(host: Host) -> None:
+    run(host, FAR)
+    host.nft.load("add element netdev nft_dsr flows_far { 172818442 . 4000 . 80 timeout 60s : 0x0a4e0018 }")
+    whole = host.nft.table.contents()
+    mac = host.network.links.pop("eth1")
+    with host.live_file.held():
+        host.load_balancer.reconcile(Live())
+        assert not host.nft.table.chains and set(host.nft.table.maps) == {"flows_far", "closing_far"}
+        assert host.load_balancer.reconcile(Live())[0] == []
+        host.network.links["eth1"] = mac
+        host.load_balancer.reconcile(Live())
+        assert host.nft.table.contents() == whole
+
+
 # -- what the agent calls
 
 

@@ -102,7 +102,8 @@ DOUBTS: dict[str, Callable[[Moment], Any]] = {
     "a boot": lambda moment: replace(moment, boot="other"),
     "another namespace": lambda moment: replace(moment, namespace=moment.namespace + 1),
     "a NIC made anew": lambda moment: replace(moment, nics={"eth0": 3}),
-    "a NIC more": lambda moment: replace(moment, nics={"eth0": 2, "eth1": 3}),
+    "a NIC less": lambda moment: replace(moment, nics={}),
+    "another NIC": lambda moment: replace(moment, nics={"eth1": 2}),
     "nobody knows": lambda moment: None,
 }
 
@@ -112,6 +113,12 @@ def test_at_any_other_moment_nothing_is_known(memory: SeenFile, moment: Moment, 
     memory.write(moment, rendered())
     assert memory.read(moment) is not None
     assert memory.read(DOUBTS[doubt](moment)) is None
+
+
+def test_a_nic_that_has_come_since_takes_nothing_from_what_is_known(memory: SeenFile, moment: Moment) -> None:
+    memory.write(moment, rendered())
+    known = memory.read(moment)
+    assert known is not None and memory.read(replace(moment, nics={"eth0": 2, "eth1": 3})) == known
 
 
 @pytest.mark.parametrize(
