@@ -85,6 +85,10 @@ bench: require-root $(STAMPS)/packages-bench $(STAMPS)/venv-demo $(STAMPS)/link 
 bench-checks: require-root $(STAMPS)/venv-demo $(STAMPS)/link ## What health checks cost: 200 backends, each once in a second (root, three minutes)
 	@$(VENV)/python tests/benchmark/checks.py $(ARGS)
 
+.PHONY: bench-steering
+bench-steering: require-root $(STAMPS)/venv-demo $(STAMPS)/link ## What least connections cost: up to 100,000 flows (root, six minutes)
+	@$(VENV)/python tests/benchmark/steering.py $(ARGS)
+
 .PHONY: build
 build: $(STAMPS)/venv-demo ## The archive to publish, in .cache/dist
 	cd "$$($(VENV)/python $(TOOLS)/checkout.py)" && $(CURDIR)/$(VENV)/ansible-galaxy collection build --force --output-path $(CURDIR)/.cache/dist

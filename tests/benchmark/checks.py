@@ -95,9 +95,9 @@ def measure(runner: ModuleRunner, kind: str, backends: int, interval: float, sec
             assert farm.process.stdin is not None
             farm.process.stdin.write(b"\n")
             farm.process.stdin.flush()
-            before, begun = _look(lab, program), time.monotonic()
+            before, begun = processor_of(lab, program), time.monotonic()
             time.sleep(seconds)
-            after, took = _look(lab, program), time.monotonic() - begun
+            after, took = processor_of(lab, program), time.monotonic() - begun
             noted = farm.stop()
             said = agent.printed().splitlines()
     user, system, *_programs = (later - sooner for later, sooner in zip(after["times"], before["times"]))
@@ -118,7 +118,8 @@ def measure(runner: ModuleRunner, kind: str, backends: int, interval: float, sec
     }
 
 
-def _look(lab: Lab, program: Path) -> dict[str, Any]:
+def processor_of(lab: Lab, program: Path) -> dict[str, Any]:
+    """The processor times of the agent that runs there, and its memory in KiB."""
     found: dict[str, Any] = lab.run("lb", ["/usr/bin/python3", "-I", "-c", _LOOK, str(program)]).json()
     return found
 

@@ -200,7 +200,7 @@ def test_a_run_after_a_move_changes_nothing(site: Site) -> None:
     assert site.sends_to(NEW)
     site.start(PLAIN)
     site.settled()
-    assert NEW not in site.lab.read("lb", "/run/nft-dsr/state.json"), "what is configured need not be published"
+    assert NEW not in site.lab.read("lb", "/run/nft-dsr/agent/state.json"), "what is configured need not be published"
     assert site.sends_to(NEW)
 
 

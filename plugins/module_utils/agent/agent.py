@@ -282,6 +282,7 @@ class Agent:
         self._live = replace(self._live, macs=macs)
         if move.before is None:
             self._set_checks()
+        self._tally.mac_changes += 1
         self._moved = self._news = True
         self._woken.set()
 

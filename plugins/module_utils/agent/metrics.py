@@ -103,6 +103,7 @@ METRICS = (
         ("result",),
         "Comparisons of the rules with what they should be: ok (changed if need be) or failed.",
     ),
+    Metric("nft_dsr_mac_changes_total", COUNTER, (), "Times that a backend was followed to another MAC address."),
     Metric("nft_dsr_repairs_total", COUNTER, (), "Times that rules were put right which somebody else had changed."),
     Metric(
         "nft_dsr_last_reconciliation_timestamp_seconds",
@@ -248,6 +249,7 @@ def _of_the_agent(found: Mapping[str, Family], tally: Tally) -> None:
     found["nft_dsr_in_sync"].add(float(tally.in_sync))
     found["nft_dsr_reconciliations_total"].add(tally.reconciled, "ok")
     found["nft_dsr_reconciliations_total"].add(tally.not_reconciled, "failed")
+    found["nft_dsr_mac_changes_total"].add(tally.mac_changes)
     found["nft_dsr_repairs_total"].add(tally.repairs)
     if tally.reconciled:
         found["nft_dsr_last_reconciliation_timestamp_seconds"].add(tally.reconciled_at)

@@ -51,6 +51,7 @@ class Tally:
     reconciled: int = 0
     not_reconciled: int = 0
     repairs: int = 0
+    mac_changes: int = 0
     reconciled_at: float = 0.0
     reconciled_in: float = 0.0
 

@@ -34,7 +34,7 @@ AGENT_SEEN_FILE = "/run/nft-dsr/agent/seen.json"
 # Which transactions were the agent's, who gave out turns: of that nothing is remembered.
 STEERED_FILE = "/run/nft-dsr/agent/steered.json"
 _SO_NETNS_COOKIE = 71  # not in Python's socket module; Linux 5.14
-_VERSION = 2
+_VERSION = 3
 _UNCHANGED = ("as it was",)
 _DIFFERENT = ("different",)
 _HARMLESS = re.compile(r"[A-Za-z0-9_.:@ -]*")
@@ -141,11 +141,12 @@ class SeenFile:
         self._steered = (self._steered[0] if self._steered[1] == before else before, after)
         write_text(self._steered_path, json.dumps(self._steered), 0o644)
 
-    def _is_now(self, then: Mapping[str, Any], moment: Moment) -> bool:
-        """Nothing has changed since but turns."""
+    def _is_now(self, document: Mapping[str, Any], moment: Moment) -> bool:
+        """Nothing has changed since but turns, and whose these are is left open in what is remembered."""
+        then = document["moment"]
         if _same(then, moment):
             return True
-        if not _same({**then, "generation": moment.generation}, moment):
+        if not document["steering"] or not _same({**then, "generation": moment.generation}, moment):
             return False
         first, last = json.loads(read_foreign(self._steered_path) or "[0, 0]")
         return bool(first <= then["generation"] <= moment.generation == last)
@@ -163,7 +164,7 @@ class SeenFile:
     def _read(self, path: str, moment: Moment) -> Optional[Seen]:
         try:
             document: Any = json.loads(read_foreign(path) or "{}")
-            if document.get("version") != _VERSION or not self._is_now(document["moment"], moment):
+            if document.get("version") != _VERSION or not self._is_now(document, moment):
                 return None
             if path != self._path and not _harmless(document):
                 return None
@@ -186,6 +187,7 @@ class SeenFile:
         document = {
             "version": _VERSION,
             "moment": asdict(moment),
+            "steering": any(item.steered for item in table.maps.values()),
             "maps": {
                 name: {"kind": item.kind, "spec": _spec_row(item.spec), "digest": digest_of_map(item)}
                 for name, item in table.maps.items()

@@ -150,6 +150,24 @@ def test_agent_is_confined() -> None:
     assert float(re.findall(r": (\d+\.\d+)", said)[0]) <= 2.0, said
 
 
+def test_turns_of_least_connections_are_given_out() -> None:
+    """By a user that may do that, and no other program has to run for it."""
+
+    def turns() -> str:
+        return LB.run("nft", "list", "map", "netdev", "nft_dsr", "turns_files")
+
+    before = turns()
+
+    def given_out() -> bool:
+        assert answering("files") == NAMES
+        return turns() != before
+
+    until(given_out, "turns are to be given out")
+    journal = LB.run("journalctl", "--no-pager", "-o", "cat", "-u", UNIT)
+    assert "cannot be steered" not in journal
+    assert {vip["in_sync"] for vip in LB.json("nft-dsr", "status", "--json")["vips"]} == {True}
+
+
 @pytest.mark.parametrize("vip", ["web", "echo"])
 def test_all_serve_while_all_is_well(vip: str) -> None:
     assert answering(vip) == NAMES

@@ -206,23 +206,28 @@ def at(moment: Moment, generation: int) -> Moment:
     return replace(moment, generation=generation)
 
 
+def steered_table() -> Table:
+    table = rendered(scheduler="least_connections")
+    return replace(table, maps={**table.maps, "turns_web": replace(table.maps["turns_web"], steered=True)})
+
+
 def test_turns_that_were_given_out_since_change_nothing_that_is_remembered(memory: SeenFile, moment: Moment) -> None:
-    memory.write(moment, rendered())
+    memory.write(moment, steered_table())
     for number in range(7, 12):
         memory.advance(number, number + 1)
         assert memory.read(at(moment, number + 1)) is not None
     assert memory.read(at(moment, 11)) is None and memory.read(at(moment, 13)) is None
-    memory.write(at(moment, 12), rendered())  # a module looked, and changed nothing
+    memory.write(at(moment, 12), steered_table())  # a module looked, and changed nothing
     memory.advance(12, 13)
     assert memory.read(at(moment, 13)) is not None
 
 
 def test_a_foreign_transaction_among_them_is_a_doubt(memory: SeenFile, moment: Moment) -> None:
-    memory.write(moment, rendered())
+    memory.write(moment, steered_table())
     memory.advance(7, 8)
     memory.advance(9, 10)
     assert memory.read(at(moment, 10)) is None
-    memory.write(at(moment, 10), rendered())
+    memory.write(at(moment, 10), steered_table())
     memory.advance(10, 11)
     assert memory.read(at(moment, 11)) is not None
 
@@ -234,3 +239,12 @@ def test_of_turns_that_are_steered_only_whose_they_may_be_is_remembered() -> Non
     assert seen.digest_of_map(item) == seen.digest_of_map(turned) != seen.digest_of_map(other.maps["turns_web"])
     fewer = replace(item, elements=dict.fromkeys(item.elements or {}, "0x0a4d0015"))
     assert seen.digest_of_map(fewer) != seen.digest_of_map(item)
+
+
+def test_who_remembers_whose_each_turn_was_knows_nothing_after_turns_were_given_out(
+    memory: SeenFile, moment: Moment
+) -> None:
+    """As a run before the agent came."""
+    memory.write(moment, rendered(scheduler="least_connections"))
+    memory.advance(7, 8)
+    assert memory.read(at(moment, 8)) is None
