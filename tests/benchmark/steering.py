@@ -74,7 +74,7 @@ def measure(runner: ModuleRunner, flows: int, rate: float, seconds: float) -> di
             before, begun = processor_of(lab, program), time.monotonic()
             time.sleep(seconds)
             after, took = processor_of(lab, program), time.monotonic() - begun
-            came = load.stop() if load else {"came": 0, "errors": {}}
+            came: dict[str, Any] = load.stop() if load else {"errors": {}}
     user, system, *_programs = (later - sooner for later, sooner in zip(after["times"], before["times"]))
     return {
         "share": (user + system) / took,

@@ -451,14 +451,15 @@ def test_one_that_joins_does_as_documented(lines: list[str]) -> None:
 
 def test_the_text_of_the_document_is_that_of_the_script(lines: list[str]) -> None:
     document = "\n".join(lines)
-    for text in (compare._INTRODUCTION, compare._JOINING, compare._VARIANTS, compare._VARIANTS_SAY, compare._COST):
+    for text in (
+        compare._INTRODUCTION,
+        compare._JOINING,
+        compare._VARIANTS,
+        compare._VARIANTS_SAY,
+        compare._COST,
+        compare._ON_THE_WIRE,
+    ):
         assert text.strip() in document
-
-
-def test_a_look_at_a_thousand_vips_is_cheap() -> None:
-    """A tenth of a processor at most where all are busy, and next to nothing where nothing happens."""
-    assert compare.milliseconds(50, 1.0)[0] < 150
-    assert compare.milliseconds(50, 0.0)[0] < 20
 
 
 def test_tables_are_as_large_as_they_need_to_be() -> None:
