@@ -107,6 +107,7 @@ def test_what_others_break_is_repaired(agent: AgentHost, hand: str) -> None:
     agent.balancer.nft("-f", "-", text=hand + "\n")
     agent.until(lambda: sorted(agent.balancer.nft("-s", "list", "ruleset").replace(",", "").split()) == wanted, 5)
     assert agent.balancer.connect(HTTP, 30)["ok"] == 30
+    agent.until(lambda: "somebody else changed the rules: nft\n" in agent.printed())
 
 
 def test_a_configuration_that_cannot_be_read_leaves_the_one_before_in_force(agent: AgentHost) -> None:

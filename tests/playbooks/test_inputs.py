@@ -43,6 +43,9 @@ def untouched(bare_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> dict[s
         ({"dsr_vips": [{**WEB, "interface": "eth7"}]}, "vips[0].interface: this host has no interface 'eth7'"),
         ({"dsr_vips": [{**WEB, "backends": [{"address": "10.77.0.99"}]}]}, "10.77.0.99"),
         ({"load_balancer_address_persist": "cron"}, "load_balancer_address_persist"),
+        # What only an agent does
+        ({"dsr_vips": [{**WEB, "health_check": {"type": "icmp"}}]}, "health_check of the VIP web has no effect"),
+        ({"dsr_vips": [{**WEB, "scheduler": "least_connections"}]}, "The scheduler of the VIP web goes by open"),
         (
             {"load_balancer_agent": True, "load_balancer_agent_metrics": "::1:9817"},
             'load_balancer_agent_metrics: "::1:9817" is no address with a port, such as 127.0.0.1:9817 or [::1]:9817',

@@ -46,6 +46,7 @@ from .probes import probe
 from .sought import Configured, configured, sought_of, still_live, survey
 from .steering import INTERVAL, Steerer, pools_of
 from .tally import Tally
+from .transactions import Transactions
 from .verdicts import Floor, Transition
 from .whereabouts import Move
 
@@ -71,6 +72,7 @@ class Agent:
         steerer: Optional[Steerer] = None,
         watching: Callable[[Callable[[Move], None], Callable[[str], None]], Watch] = NeighbourWatch,
         looking: Callable[[Iterable[str]], Mapping[str, Nic]] = look,
+        hearing: Callable[[Callable[[], None]], Transactions] = Transactions,
     ) -> None:
         self._live_file = live_file or LiveFile()
         self._limited = Limited(_WORK)
@@ -90,6 +92,7 @@ class Agent:
         self._names: Mapping[str, Names] = {}  # what each VIP goes through
         self._watching = watching
         self._looking = looking
+        self._hearing = hearing
         self._items: Sequence[ResolvedVip] = ()
         self._targets: dict[tuple[HealthCheck, Target], list[tuple[Vip, Backend]]] = {}
         self._wanting: dict[tuple[HealthCheck, Target], list[tuple[Vip, Backend]]] = {}
@@ -99,6 +102,8 @@ class Agent:
         self._live = Live()
         self._stamps: Sequence[tuple[int, ...]] = ()
         self._generation: Optional[int] = None
+        self._altered_by: Sequence[str] = ()
+        self._compared = 0.0  # when, of the event loop's time
         self._complaint = ""
         self._unable: set[tuple[str, str]] = set()
         self._tally = Tally()
@@ -118,6 +123,7 @@ class Agent:
             self._woken = asyncio.Event()
             self._checking = Checking(self._ask, self._on_transition, Random(), tally=self._tally)
             self._watch = self._watching(self._on_move, self._say)
+            self._transactions = self._hearing(self._on_transaction)
             notify.ready()
             self._advanced = asyncio.get_running_loop().time()
             works = [
@@ -132,6 +138,7 @@ class Agent:
                 for work in works:
                     work.cancel()
                 self._watch.close()
+                self._transactions.close()
                 await self._checking.close()
 
     async def _keep(self) -> None:
@@ -307,11 +314,24 @@ class Agent:
 
     # -- the kernel
 
+    def _on_transaction(self) -> None:
+        """Somebody's, or our own. Who makes one after the other gets four comparisons in a second all the same."""
+        if not self._looks and asyncio.get_running_loop().time() - self._compared >= _LOOK:
+            self._woken.set()
+
     def _is_altered(self) -> bool:
         """Somebody's transaction may have touched our table."""
         if self._looks:
             return False  # the transaction may be our own; this is asked again soon
-        return self._generation is None or self._load_balancer.generation() != self._generation
+        self._altered_by = ()
+        if self._generation is None:
+            return True
+        number = self._load_balancer.generation()
+        if number == self._generation:
+            return False
+        if number is not None:
+            self._altered_by = self._transactions.programs(self._generation, number)
+        return True
 
     async def _reconcile(self) -> None:
         live = self._live
@@ -334,10 +354,14 @@ class Agent:
             self._say("the rules are what they should be again")
         self._complaint = ""
         self._blind = gone
+        self._compared = asyncio.get_running_loop().time()
         self._generation = done.generation
         self._names = done.names
         self._steerer.set_pools(pools_of(done.served, done.names))
-        self._tally.brought(began, repaired=bool(done.reasons) and not self._news)
+        repaired = bool(done.reasons) and not self._news
+        if repaired and self._altered_by:
+            self._say(f"somebody else changed the rules: {', '.join(self._altered_by)}")
+        self._tally.brought(began, repaired)
         self._news = False
         for reason in done.reasons:
             self._say(f"changed: {reason}")

@@ -27,6 +27,7 @@ from ansible_collections.dsr.layer2.plugins.module_utils.agent import notify
 from ansible_collections.dsr.layer2.plugins.module_utils.agent.agent import Agent, main, targets_of
 from ansible_collections.dsr.layer2.plugins.module_utils.agent.limited import Limited
 from ansible_collections.dsr.layer2.plugins.module_utils.agent.probe_base import Outcome, Target
+from ansible_collections.dsr.layer2.plugins.module_utils.agent.transactions import Transactions
 from ansible_collections.dsr.layer2.plugins.module_utils.agent.whereabouts import Move, Sought
 from ansible_collections.dsr.layer2.plugins.module_utils.common import command
 from ansible_collections.dsr.layer2.plugins.module_utils.common.errors import CommandError, DsrError, HostError
@@ -113,6 +114,25 @@ class Watch:
         self.moved(Move(sought, sought.mac, mac, True))
 
 
+class Heard:
+    """Transactions, as tests say."""
+
+    def __init__(self) -> None:
+        self.come: Callable[[], None] = lambda: None
+        self.made: dict[int, str] = {}
+        self.closed = False
+
+    def __call__(self, come: Callable[[], None]) -> Heard:
+        self.come = come
+        return self
+
+    def programs(self, after: int, until: int) -> list[str]:
+        return [program for number, program in self.made.items() if after < number <= until]
+
+    def close(self) -> None:
+        self.closed = True
+
+
 class Site:
     """The load balancer that the agent works on, and the backends that it asks."""
 
@@ -137,6 +157,7 @@ class Site:
         self.said: list[str] = []
         self.nics = {name: Nic(number, mac) for number, (name, mac) in enumerate(OWN.items(), 2)}
         self.watch = Watch()
+        self.transactions = Heard()
         self.agent: Optional[Agent] = None
         self.task: Optional[asyncio.Future[None]] = None
 
@@ -207,6 +228,7 @@ class Site:
                 tell=self.said.append,
                 watching=self.watch,
                 looking=lambda names: {name: nic for name, nic in self.nics.items() if name in names},
+                hearing=cast(Callable[[Callable[[], None]], Transactions], self.transactions),
             )
             self.task = asyncio.ensure_future(self.agent.run())
             try:
@@ -1145,3 +1167,30 @@ def test_what_keeps_it_from_running_is_said(systemd: socket.socket, monkeypatch:
     said: list[str] = []
     assert main(said.append) == 1
     assert said == ["another agent runs on this host"] and received(systemd) == []
+
+
+# -- who changed the rules
+
+
+def test_a_transaction_is_looked_at_as_it_comes_and_said_to_be_whose_it_was(tmp_path: Path) -> None:
+    site = Site(tmp_path, checked())
+
+    async def story() -> None:
+        await site.unhealthy()
+        await asyncio.sleep(5.1)
+        begun = test_checking.now()
+        site.number, site.foreign = 2, ["the table is missing"]
+        site.transactions.made = {1: "ours", 2: "firewalld"}
+        site.transactions.come()
+        await site.heard("somebody else changed the rules: firewalld")
+        assert test_checking.now() - begun < 0.02
+        # One after the other: four comparisons in a second and no more.
+        for number in range(3, 43):
+            site.number, site.transactions.made = number, {number: "docker"}
+            site.transactions.come()
+            await asyncio.sleep(0.05)
+        assert 5 <= len(site.tried) - 2 <= 2 * 4 + 1
+        assert not [line for line in site.said if "docker" in line], "it changed nothing of ours"
+
+    site.tell(story)
+    assert site.transactions.closed
