@@ -109,6 +109,7 @@ class Steerer:
         self._clock = clock
         self._steered: dict[str, _Steered] = {}
         self._coming: Optional[Sequence[Pool]] = None
+        self._complaint = ""
 
     @property
     def wanted(self) -> bool:
@@ -134,9 +135,14 @@ class Steerer:
         try:
             with lock(self._lock_file, busy="a module is at work"):
                 number = self._look(began, number)
+                self._complaint = ""
         except (Overtaken, HostError):
             # The rules are about to be compared, and turns wait until then.
             pass
+        except CommandError as error:
+            if str(error) != self._complaint:
+                self._say(f"turns cannot be given out, trying again: {error}")
+            self._complaint = str(error)
         used = time.thread_time() - used
         return number, max(INTERVAL - (self._clock() - began), used / _LOOKING - used, 0.01)
 
