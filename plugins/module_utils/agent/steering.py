@@ -136,13 +136,14 @@ class Steerer:
             with lock(self._lock_file, busy="a module is at work"):
                 number = self._look(began, number)
                 self._complaint = ""
-        except (Overtaken, HostError):
-            # The rules are about to be compared, and turns wait until then.
-            pass
+        except Overtaken:
+            pass  # the rules are about to be compared, and turns wait until then
         except CommandError as error:
             if str(error) != self._complaint:
                 self._say(f"turns cannot be given out, trying again: {error}")
             self._complaint = str(error)
+        except HostError:
+            pass  # a module has the lock, after which the rules are compared as well
         used = time.thread_time() - used
         return number, max(INTERVAL - (self._clock() - began), used / _LOOKING - used, 0.01)
 
