@@ -142,9 +142,9 @@ CASES = [
         beside(scheduler="rr"),
     ),
     Case(
-        "scheduler of a later version",
-        "vips[1].scheduler: 'least_connections' is not known; choose one of: ",
-        beside(scheduler="least_connections"),
+        "weights with least_connections",
+        "vips[1].backends[1].weight: the scheduler least_connections knows no weights but 0 and 1, and 3 would",
+        beside(scheduler="least_connections", backends=[BACKENDS[0], {**BACKENDS[1], "weight": 3}]),
     ),
     Case(
         "weights with round_robin",
