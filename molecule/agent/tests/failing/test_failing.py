@@ -154,12 +154,12 @@ def test_turns_of_least_connections_are_given_out() -> None:
     """By a user that may do that, and no other program has to run for it."""
 
     def turns() -> str:
-        return LB.run("nft", "list", "map", "netdev", "nft_dsr", "turns_web")
+        return LB.run("nft", "list", "map", "netdev", "nft_dsr", "turns_least")
 
     before = turns()
 
     def given_out() -> bool:
-        assert answering("web") == NAMES
+        assert answering("least") == NAMES
         return turns() != before
 
     until(given_out, "turns are to be given out")
