@@ -11,17 +11,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address
-from typing import Any, Callable, Optional, TypeVar
-
-from ansible.errors import AnsibleFilterError
+from typing import Any, Callable, Optional
 
 from ansible_collections.dsr.layer2.plugins.module_utils.common.errors import ConfigError
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr import model
+from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.options import parse_choice
+from ansible_collections.dsr.layer2.plugins.plugin_utils.filtering import one_of, told
 
 # A host of dsr_backends as pools need it: name, address4 and address6 (null: not known), own_addresses, weight, problem
 Host = Mapping[str, Any]
 Hosts = Sequence[Host]
-Answer = TypeVar("Answer")
 
 # The place of a backend in an error's path
 _PLACE = re.compile(r"dsr_vips\[(?P<vip>\d+)\]\.backends\[(?P<backend>\d+)\]")
@@ -169,7 +168,7 @@ def _completed(vips: Any, hosts: Hosts) -> list[dict[str, Any]]:
 
 def pools(vips: Any, hosts: Hosts) -> list[dict[str, Any]]:
     """The VIPs, each with its whole pool."""
-    return _told(lambda: _completed(vips, hosts))
+    return told(lambda: _completed(vips, hosts))
 
 
 def pools_problem(vips: Any, hosts: Hosts, load_balancers: Sequence[str], allow_empty: bool = False) -> str:
@@ -203,23 +202,90 @@ def hosts_without_address(vips: Any, hosts: Hosts) -> list[str]:
     return [host["name"] for host in hosts if any(host[f"address{version}"] is None for version in versions)]
 
 
-def vips_of_host(vips: Sequence[Mapping[str, Any]], hosts: Hosts, name: str) -> list[str]:
-    """The addresses that a backend holds on its loopback: of the VIPs whose pools it is in."""
+def held_by(vips: Iterable[Mapping[str, Any]], hosts: Hosts, name: str) -> list[Mapping[str, Any]]:
+    """The VIPs whose pools a host is in. They have their pools already, and were checked then."""
+    # All its addresses: a pool may name a host by the address of its second NIC.
+    own: Sequence[str] = next((host["own_addresses"] for host in hosts if host["name"] == name), [])
+    if not own:
+        raise ConfigError(f"the host {name} of dsr_backends", "its addresses are not known; gather its facts first")
+    mine = {ip_address(address.split("%", 1)[0]) for address in own}
+    return [vip for vip in vips if any(ip_address(str(backend["address"])) in mine for backend in vip["backends"])]
 
-    def ask() -> list[str]:
-        # All its addresses: a pool may name a host by the address of its second NIC.
-        own: Sequence[str] = next((host["own_addresses"] for host in hosts if host["name"] == name), [])
-        if not own:
-            raise ConfigError(f"the host {name} of dsr_backends", "its addresses are not known; gather its facts first")
-        mine = {ip_address(address.split("%", 1)[0]) for address in own}
-        held = (
-            str(ip_address(str(vip["address"])))
-            for vip in vips
-            if any(ip_address(str(backend["address"])) in mine for backend in vip["backends"])
+
+def addresses_of(vips: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Their addresses, each once: several VIPs may share one."""
+    return list(dict.fromkeys(str(ip_address(str(vip["address"]))) for vip in vips))
+
+
+def _checked_hosts(hosts: Any) -> Hosts:
+    for index, host in enumerate(hosts if isinstance(hosts, (list, tuple)) else [hosts]):
+        if not isinstance(host, Mapping) or "own_addresses" not in host:
+            raise ConfigError(
+                f"backends[{index}]",
+                f"{host!r} is not a host as dsr.layer2.backend_hosts gives it; write "
+                "groups['dsr_backends'] | dsr.layer2.backend_hosts(hostvars)",
+            )
+    return [hosts] if isinstance(hosts, Mapping) else hosts
+
+
+def _with_pools(vips: Any, hosts: Hosts) -> Sequence[Any]:
+    # What `pools` gave was checked: to check it again for each host would double what a run costs.
+    given = _checked_list(vips)
+    return given if all(map(_has_pool, given)) else _completed(given, hosts)
+
+
+def _has_pool(vip: Any) -> bool:
+    return (
+        isinstance(vip, Mapping)
+        and "name" in vip
+        and isinstance(vip.get("backends"), (list, tuple))
+        and all(
+            isinstance(entry, Mapping) and any(_is_address(str(entry.get("address")), version) for version in (4, 6))
+            for entry in (vip, *vip["backends"])
         )
-        return list(dict.fromkeys(held))
+    )
 
-    return _told(ask)
+
+def vips_of_host(vips: Any, hosts: Any, name: str, give: str = "addresses") -> list[Any]:
+    """The VIPs whose pools a backend is in: their addresses, as it holds them on its loopback, their names, or all."""
+
+    def ask() -> list[Any]:
+        wanted = parse_choice(give, "give", tuple(_GIVEN))
+        known = _checked_hosts(hosts)
+        host = one_of(name, [str(host["name"]) for host in known], "dsr_backends", "host")
+        return _GIVEN[wanted](held_by(_with_pools(vips, known), known, host))
+
+    return told(ask)
+
+
+def _names_of(vips: Iterable[Mapping[str, Any]]) -> list[str]:
+    return [str(vip["name"]) for vip in vips]
+
+
+# What may be asked for of VIPs
+_GIVEN: Mapping[str, Callable[[list[Mapping[str, Any]]], list[Any]]] = {
+    "addresses": addresses_of,
+    "names": _names_of,
+    "vips": list,
+}
+
+
+def backends_of_vip(vips: Any, hosts: Any, name: str) -> list[dict[str, Any]]:
+    """The pool of a VIP with every option of its backends, and the host of dsr_backends that each of them is."""
+
+    def ask() -> list[dict[str, Any]]:
+        known = _checked_hosts(hosts)
+        parsed = {vip.name: vip for vip in model.parse_vips(_completed(vips, known), "dsr_vips")}
+        pool = parsed[one_of(name, parsed, "dsr_vips", "VIP")].backends
+        owners = {
+            ip_address(str(address).split("%", 1)[0]): str(host["name"])
+            # Several hosts may have an address of their own making, as of a bridge: the first of them stands.
+            for host in reversed(known)
+            for address in host["own_addresses"]
+        }
+        return [{**backend.options(), "host": owners.get(backend.address, "")} for backend in pool]
+
+    return told(ask)
 
 
 def vip_defaults(vips: Iterable[Mapping[str, Any]], interface: str = "") -> list[dict[str, Any]]:
@@ -228,20 +294,13 @@ def vip_defaults(vips: Iterable[Mapping[str, Any]], interface: str = "") -> list
     return [{**nics, **{key: value for key, value in vip.items() if value not in (None, "")}} for vip in vips]
 
 
-def _told(ask: Callable[[], Answer]) -> Answer:
-    """The answer; a problem in the user's data as the error that Ansible shows."""
-    try:
-        return ask()
-    except ConfigError as error:
-        raise AnsibleFilterError(str(error)) from error
-
-
 class FilterModule:
     """The filters of this file."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
             "backend_hosts": backend_hosts,
+            "backends_of_vip": backends_of_vip,
             "hosts_without_address": hosts_without_address,
             "pools": pools,
             "pools_problem": pools_problem,

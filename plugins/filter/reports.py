@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any, Callable
 
-from ansible_collections.dsr.layer2.plugins.filter.pools import vips_of_host
+from ansible_collections.dsr.layer2.plugins.filter.pools import addresses_of, held_by
 from ansible_collections.dsr.layer2.plugins.module_utils.common.neighbours import question_of
+from ansible_collections.dsr.layer2.plugins.plugin_utils.filtering import told
 
 Vip = Mapping[str, Any]
 HostVars = Mapping[str, Mapping[str, Any]]
@@ -162,7 +163,7 @@ class _Run:
     def lacking(self, host: str, answer: Mapping[str, Any]) -> list[str]:
         """The VIPs that a backend should hold and does not."""
         held = {entry["address"] for entry in answer["vips"]}
-        return [address for address in vips_of_host(self.wanted, self._hosts, host) if address not in held]
+        return [address for address in addresses_of(held_by(self.wanted, self._hosts, host)) if address not in held]
 
     def probes(self, group: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Every single probe of the hosts of a group."""
@@ -325,7 +326,10 @@ def verification(
     groups: Mapping[str, Sequence[str]],
 ) -> dict[str, list[str]]:
     """The findings of `verify`: problems, and a summary to read when there are none."""
-    run = _Run(wanted, hosts, hostvars, groups)
+    return told(lambda: _findings(_Run(wanted, hosts, hostvars, groups)))
+
+
+def _findings(run: _Run) -> dict[str, list[str]]:
     problems = [
         *_of_load_balancers(run),
         *_of_addresses(run),

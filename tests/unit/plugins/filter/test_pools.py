@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleFilterError
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ansible_collections.dsr.layer2.plugins.filter import pools
 
@@ -208,6 +210,87 @@ def test_any_address_of_a_host_counts() -> None:
 def test_a_host_of_which_nothing_is_known_is_no_host_without_vips() -> None:
     with pytest.raises(AnsibleFilterError, match="the host b1 of dsr_backends: its addresses are not known"):
         pools.vips_of_host([DNS], hosts({}), "b1")
+
+
+def test_vips_of_a_host_without_their_pools() -> None:
+    both = hosts(ROUTED, ISOLATED)
+    vips = [WEB, DNS, {**WEB, "name": "tls", "ports": ["443"]}]
+    whole = pools.pools(vips, both)
+    for given_vips in (vips, whole):
+        assert pools.vips_of_host(given_vips, both, "b1") == ["192.0.2.100"]
+        assert pools.vips_of_host(given_vips, both, "b1", give="names") == ["web", "tls"]
+        assert pools.vips_of_host(given_vips, both, "b2", give="names") == ["web", "dns", "tls"]
+        assert pools.vips_of_host(given_vips, both, "b1", give="vips") == [whole[0], whole[2]]
+
+
+def test_what_was_checked_is_not_checked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = hosts(ROUTED, ISOLATED)
+    whole = pools.pools([WEB, DNS], both)
+    monkeypatch.setattr(pools.model, "parse_vips", None)
+    assert pools.vips_of_host(whole, both, "b1") == ["192.0.2.100"]
+
+
+def test_backends_of_a_vip() -> None:
+    both = hosts({**ROUTED, "dsr_backend_weight": 3}, {**ISOLATED, "dsr_backend_address": "192.0.2.50"})
+    assert pools.backends_of_vip([WEB, DNS], both, "web") == [
+        {"address": "192.0.2.21", "name": "b1", "mac": None, "weight": 3, "state": "up", "backup": False, "host": "b1"},
+        {"address": "192.0.2.50", "name": "b2", "mac": None, "weight": 1, "state": "up", "backup": False, "host": "b2"},
+    ]
+    # An address of another NIC of a host, and one that is no host's
+    listed = {**DNS, "backends": [{"address": "10.0.0.1", "weight": "2"}, {"address": "192.0.2.99", "state": "drain"}]}
+    assert pools.backends_of_vip([listed, WEB], both, "dns") == [
+        {"address": "10.0.0.1", "name": "", "mac": None, "weight": 2, "state": "up", "backup": False, "host": "b1"},
+        {"address": "192.0.2.99", "name": "", "mac": None, "weight": 1, "state": "drain", "backup": False, "host": ""},
+    ]
+
+
+@settings(deadline=None)
+@given(st.lists(st.sets(st.integers(1, 4), min_size=1), min_size=1, max_size=6))
+def test_backends_and_vips_tell_the_same(members: list[set[int]]) -> None:
+    known = hosts(*({"dsr_backend_address": f"192.0.2.{number}"} for number in (1, 2, 3, 4)))
+    vips = [
+        {"name": f"v{index}", "address": f"198.51.100.{index}", "ports": ["80"],
+         "backends": [{"address": f"192.0.2.{number}"} for number in sorted(pool)]}
+        for index, pool in enumerate(members, 1)
+    ]  # fmt: skip
+    for host in known:
+        name = host["name"]
+        pools_of = {vip["name"]: pools.backends_of_vip(vips, known, vip["name"]) for vip in vips}
+        ours = [vip for vip, pool in pools_of.items() if name in [backend["host"] for backend in pool]]
+        assert pools.vips_of_host(vips, known, name, give="names") == ours
+
+
+@pytest.mark.parametrize(
+    ("vips", "name", "problem"),
+    [
+        (None, "web", "dsr_vips: must be a list of VIPs"),
+        ([WEB, {**DNS, "backends": [{"name": "b"}]}], "web", r"dsr_vips\[1\].backends\[0\].address: is missing"),
+        ([{**DNS, "name": None}, {"address": "192.0.2.9", "backends": []}], "x", r"dsr_vips\[0\].name: is missing"),
+        ([{"address": "192.0.2.9", "backends": DNS["backends"]}], "x", r"dsr_vips\[0\].name: is missing"),
+        ([{**DNS, "address": "dns"}], "dns", r"dsr_vips\[0\].address: 'dns' is not an IP address"),
+        ([{**DNS, "backends": "b1"}], "dns", r"dsr_vips\[0\].backends: 'b1' is not a list"),
+        (["web"], "web", r"dsr_vips\[0\]: must be a dictionary"),
+    ],
+)
+def test_what_is_wrong_in_vips_is_named(vips: Any, name: str, problem: str) -> None:
+    known = hosts(ROUTED)
+    for ask in (lambda: pools.vips_of_host(vips, known, "b1"), lambda: pools.backends_of_vip(vips, known, name)):
+        with pytest.raises(AnsibleFilterError, match=problem):
+            ask()
+
+
+def test_what_is_asked_for_and_not_there_is_named() -> None:
+    known = hosts(ROUTED, ISOLATED)
+    for problem, ask in {
+        "dsr_vips: there is no VIP 'wbe'; did you mean 'web'": lambda: pools.backends_of_vip([WEB], known, "wbe"),
+        "dsr_vips: there is no VIP 'x'; there are: web, dns": lambda: pools.backends_of_vip([WEB, DNS], known, "x"),
+        "dsr_backends: there is no host 'lb'; there are: b1, b2": lambda: pools.vips_of_host([WEB], known, "lb"),
+        "give: 'hosts' is not known; choose one of": lambda: pools.vips_of_host([WEB], known, "b1", give="hosts"),
+        r"backends\[0\]: 'b1' is not a host as": lambda: pools.vips_of_host([WEB], ["b1"], "b1"),
+        r"backends\[0\]: None is not a host as": lambda: pools.backends_of_vip([WEB], None, "web"),
+    }.items():
+        with pytest.raises(AnsibleFilterError, match=problem):
+            ask()
 
 
 @pytest.mark.parametrize(

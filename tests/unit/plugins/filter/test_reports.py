@@ -9,6 +9,7 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
+from ansible.errors import AnsibleFilterError
 
 from ansible_collections.dsr.layer2.plugins.filter import reports
 
@@ -157,6 +158,11 @@ def test_what_was_not_tried_is_named() -> None:
     found = reports.verification([*WANTED, {**WANTED[0], "name": "dns", "protocol": "udp"}], HOSTS, seen, GROUPS)
     assert found["problems"] == []
     assert found["summary"][-1].startswith("Not tried: dns, as ")
+
+
+def test_a_backend_of_which_nothing_is_known_is_an_error() -> None:
+    with pytest.raises(AnsibleFilterError, match="the host b2 of dsr_backends: its addresses are not known"):
+        reports.verification(WANTED, HOSTS[:1], everything(), GROUPS)
 
 
 def test_a_host_that_took_no_part_is_named() -> None:
