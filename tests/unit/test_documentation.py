@@ -89,6 +89,7 @@ def paths_of(options: Mapping[str, Any], above: str = "") -> Iterator[tuple[str,
 
 MODULES = {path.stem: documented(path) for path in (ROOT / "plugins/modules").glob("*.py")}
 PLAYBOOKS = {path.stem for path in (ROOT / "playbooks").glob("*.yml")} - {"inventory.example"}
+FILTERS = {path.stem for path in (ROOT / "plugins/filter").glob("*.yml")}
 VIP = dict(paths_of(MODULES["nft_dsr_vip"]))
 ROLE_OPTIONS = {
     name
@@ -198,7 +199,7 @@ def test_modules_and_playbooks_that_are_named_are_there(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     roles = {path.name for path in (ROOT / "roles").iterdir()}
     for name in re.findall(r"dsr\.layer2\.([a-z_]+)", text):
-        assert name in PLAYBOOKS | roles | set(MODULES), name
+        assert name in PLAYBOOKS | FILTERS | roles | set(MODULES), name
     for name in re.findall(r"`((?:nft_dsr|dsr)_\w+)`", prose(page)):
         assert name in MODULES or name in VARIABLES or name in METRICS, name
 
