@@ -18,6 +18,8 @@ description:
     whose packets are spread over several backends is found out, although its handshakes look fine.
   - At most 50 connections are open at a time. A service that does not answer at all
     therefore takes O(timeout) seconds for every 50 of O(connections).
+  - With O(hold) connections are kept open, all at the same time, while something else happens (a failover, a drain,
+    an upgrade). The results tell how many broke, how many moved to another backend, and how long answers were missing.
 author:
   - dsr.layer2 authors (@dsr-layer2)
 extends_documentation_fragment:
@@ -94,10 +96,51 @@ options:
         double-quoted YAML string, up to C(\x7f).
       - By default V(dsr-probe) with O(protocol=udp), and nothing with O(protocol=tcp). Choose something
         that the service answers.
+      - With O(hold) it is sent every O(interval) on each connection, and any answer counts.
       - Not with O(protocol=tcp) and O(through) together.
     type: str
+  hold:
+    description:
+      - For how many seconds to keep the connections open, from the moment when all of them stand; up to 86400.
+        V(0) opens and closes them.
+      - Run the task with C(async) and C(poll) V(0), so that the play goes on meanwhile (see the examples).
+      - A TCP connection counts as kept open if at the end the server acknowledges its close, and a UDP flow (the same
+        addresses and ports) if at the end it is answered.
+      - Not with O(through), which goes around the load balancer.
+    type: float
+    default: 0
+    version_added: 0.2.0
+  interval:
+    description:
+      - With O(hold), how many seconds pass between two questions on each connection. All together, at most 5000
+        questions a second can be asked.
+      - With O(protocol=tcp) and no O(payload), the questions are TCP keepalives, which any server answers and no
+        application notices. Kernels send them in whole seconds, so O(interval) is rounded up to one. The kernel takes
+        a connection for broken when 127 of them in a row were not answered.
+      - A gap is measured no finer than this.
+    type: float
+    default: 0.2
+    version_added: 0.2.0
+  max_broken:
+    description:
+      - With O(hold) and O(expect_direct=true), the task fails if more connections than these broke. A connection that
+        the service closed in order is not broken, but the task fails if the service closed all of them.
+      - A TCP connection breaks when it is reset, or when it is silent to the end. If its packets reach another backend,
+        that one resets it. A UDP flow breaks when it is not answered at the end.
+    type: int
+    default: 0
+    version_added: 0.2.0
+  max_moved:
+    description:
+      - With O(hold) and O(expect_direct=true), the task fails if more connections than these moved, that is,
+        were answered by another MAC than before. This happens to UDP flows; what is moved of TCP breaks.
+    type: int
+    default: 0
+    version_added: 0.2.0
 notes:
   - Needs root, or the capability C(CAP_NET_RAW).
+  - With O(hold), who answers for the address is asked before connections are opened. A second load balancer that takes
+    over meanwhile is not known as one; replies that come through it count as moved.
   - Ansible keeps the result C(failed) for itself. RV(ignore:failed) is V(0) if no connection failed; if any did,
     look at RV(unanswered).
 seealso:
@@ -136,6 +179,51 @@ EXAMPLES = r"""
     interface: eth0
     through: 52:54:00:00:00:21
     connections: 1
+
+# A drain breaks no connection: keep 200 open for half a minute, drain a backend meanwhile, and see.
+- name: Keep connections open in the background
+  dsr.layer2.dsr_probe:
+    address: 192.0.2.100
+    port: 80
+    connections: 200
+    hold: 30
+  async: 120
+  poll: 0
+  register: background
+
+- name: Let all of them stand
+  ansible.builtin.pause:
+    seconds: 3
+
+- name: Drain a backend
+  dsr.layer2.nft_dsr_drain:
+    backend: web1
+  delegate_to: lb1
+
+- name: See what became of the connections, and fail if any broke or moved
+  ansible.builtin.async_status:
+    jid: "{{ background.ansible_job_id }}"
+  register: kept
+  until: kept is finished
+  delay: 2
+  retries: 60
+
+- name: Show the longest time without an answer
+  ansible.builtin.debug:
+    msg: "{{ kept.held }} of {{ kept.answered }} held, {{ kept.longest_gap_ms }} ms from {{ kept.longest_gap_at }} on"
+
+- name: See how long a DNS service is gone when a load balancer fails, and that flows find a backend afterwards
+  dsr.layer2.dsr_probe:
+    address: 192.0.2.53
+    port: 53
+    protocol: udp
+    payload: "\x12\x34\x01\0\0\x01\0\0\0\0\0\0\0\0\x02\0\x01"
+    connections: 50
+    hold: 20
+    interval: 0.1
+    max_moved: 50
+  register: kept
+  failed_when: kept is failed or kept.longest_gap_ms > 1000
 """
 
 RETURN = r"""
@@ -220,6 +308,21 @@ backends:
         - The time in milliseconds from the first packet to the first reply, as C(min), C(median)
           and C(max).
       type: dict
+    held:
+      description: With O(hold), how many were kept open to the end, and were with this backend then.
+      type: int
+    broken:
+      description: With O(hold), how many broke that this backend had answered last.
+      type: int
+    closed:
+      description: With O(hold), how many this backend closed.
+      type: int
+    moved_away:
+      description: With O(hold), how often a connection moved from here to another backend.
+      type: int
+    moved_here:
+      description: With O(hold), how often a connection moved from another backend to here.
+      type: int
   sample:
     - connections: 16
       direct: true
@@ -269,6 +372,18 @@ connections:
     error:
       description: Why it failed; null if it did not.
       type: str
+    outcome:
+      description: With O(hold), what became of it, V(held), V(broken) or V(closed); null if it was never answered.
+      type: str
+    cause:
+      description: With O(hold), why it broke; null if it did not.
+      type: str
+    ended_at:
+      description: With O(hold), when it broke or was closed (UTC); null if it was kept open.
+      type: str
+    longest_gap_ms:
+      description: With O(hold), the longest time between two answers.
+      type: float
   sample:
     - direct: true
       error: null
@@ -276,6 +391,88 @@ connections:
       macs: ["52:54:00:00:00:21"]
       rtt_ms: 0.22
       source_port: 41234
+hold_began:
+  description: When all connections stood (UTC).
+  returned: with O(hold), when packets were sent
+  type: str
+  sample: "2026-01-31T12:00:00.000Z"
+held:
+  description: The number of connections that were kept open to the end.
+  returned: with O(hold), when packets were sent
+  type: int
+  sample: 196
+broken:
+  description: The number of connections that broke.
+  returned: with O(hold), when packets were sent
+  type: int
+  sample: 3
+closed:
+  description: The number of connections that the service closed in order, before the time was over.
+  returned: with O(hold), when packets were sent
+  type: int
+  sample: 1
+moved:
+  description: The number of connections that another backend answered than before. They are among the others as well.
+  returned: with O(hold), when packets were sent
+  type: int
+  sample: 0
+longest_gap_ms:
+  description:
+    - The longest time in milliseconds between two answers on one connection, the time between two questions included;
+      null if no connection was answered.
+  returned: with O(hold), when packets were sent
+  type: float
+  sample: 1034.2
+longest_gap_at:
+  description: When the last answer before that time came (UTC).
+  returned: with O(hold), when packets were sent
+  type: str
+  sample: "2026-01-31T12:00:11.204Z"
+breaks:
+  description: Why connections broke, the most frequent cause first.
+  returned: with O(hold), when packets were sent
+  type: list
+  elements: dict
+  contains:
+    cause:
+      description: What happened, and by whom if that is known.
+      type: str
+    connections:
+      description: To how many connections it happened.
+      type: int
+    first_at:
+      description: When it happened first (UTC).
+      type: str
+    last_at:
+      description: When it happened last (UTC).
+      type: str
+  sample:
+    - cause: reset by 52:54:00:00:00:22, which is not the backend that it was with
+      connections: 3
+      first_at: "2026-01-31T12:00:12.001Z"
+      last_at: "2026-01-31T12:00:12.950Z"
+moves:
+  description: From which backend to which connections moved, the most frequent first.
+  returned: with O(hold), when packets were sent
+  type: list
+  elements: dict
+  contains:
+    from:
+      description: The MAC that answered before.
+      type: str
+    to:
+      description: The MAC that answered then.
+      type: str
+    connections:
+      description: How often that happened.
+      type: int
+    first_at:
+      description: When it happened first (UTC).
+      type: str
+    last_at:
+      description: When it happened last (UTC).
+      type: str
+  sample: []
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -298,6 +495,10 @@ def main() -> None:
             "lb_mac": {"type": "str"},
             "through": {"type": "str"},
             "payload": {"type": "str"},
+            "hold": {"type": "float", "default": 0},
+            "interval": {"type": "float", "default": 0.2},
+            "max_broken": {"type": "int", "default": 0},
+            "max_moved": {"type": "int", "default": 0},
         },
         supports_check_mode=True,
     )

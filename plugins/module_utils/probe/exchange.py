@@ -111,14 +111,18 @@ def _family(request: Request) -> int:
     return socket.AF_INET if request.address.version == 4 else socket.AF_INET6
 
 
-def _refusal(reply: Reply, version: int) -> str:
+def refusal(reply: Reply, version: int) -> str:
     if reply.kind is Kind.UNREACHABLE:
         what = _UNREACHABLE[version].get(reply.code, f"code {reply.code}")
         return f"refused (ICMP unreachable: {what}) by {reply.mac}"
     return f"refused (TCP RST) by {reply.mac}"
 
 
-class _KernelExchange(Exchange):
+def stuck(mac: str) -> str:
+    return f"stuck: the SYN-ACK of {mac} was seen but this host dropped it (reverse path filter or firewall?)"
+
+
+class KernelExchange(Exchange):
     """By a socket of the kernel."""
 
     def __init__(self, request: Request, kind: int) -> None:
@@ -147,7 +151,7 @@ class _KernelExchange(Exchange):
     def _failed(self, code: int) -> None:
         """The kernel gave up. ``_refused`` is whoever made it do so, if anybody did."""
         if self._refused:
-            self._fail(_refusal(self._refused, self.request.address.version))
+            self._fail(refusal(self._refused, self.request.address.version))
         elif code == errno.EHOSTUNREACH:
             question = question_of(self.request.address.version)
             self._fail(f"unreachable from this host (nobody answers {question}, or there is no route)")
@@ -155,7 +159,7 @@ class _KernelExchange(Exchange):
             self._fail(f"failed on this host ({os.strerror(code)})")
 
 
-class KernelTcp(_KernelExchange):
+class KernelTcp(KernelExchange):
     """Connect, then close, and see that both the handshake and what follows reach the same host.
 
     A SYN-ACK alone proves little: with a scheduler that picks a backend per packet it comes as well,
@@ -220,12 +224,7 @@ class KernelTcp(_KernelExchange):
     def _overdue(self) -> str:
         if self._connected:
             return f"silent after the handshake for {self.request.timeout:g} s"
-        if self._accepted:
-            return (
-                f"stuck: the SYN-ACK of {self._macs[0]} was seen but this host dropped it"
-                " (reverse path filter or firewall?)"
-            )
-        return super()._overdue()
+        return stuck(self._macs[0]) if self._accepted else super()._overdue()
 
     def close(self) -> None:
         if self._connected and self._socket.fileno() >= 0:
@@ -236,7 +235,7 @@ class KernelTcp(_KernelExchange):
         super().close()
 
 
-class KernelUdp(_KernelExchange):
+class KernelUdp(KernelExchange):
     """Send one datagram, wait for one."""
 
     def __init__(self, request: Request) -> None:
@@ -343,7 +342,7 @@ class FrameTcp(_FrameExchange):
             expected = (reply.sequence + 1) % 2**32
             self._send(Tcp(self.port, self.request.port, following, expected, RST | ACK))
         elif reply.kind is not Kind.FOLLOWED:
-            self._fail(_refusal(reply, self.request.address.version))
+            self._fail(refusal(reply, self.request.address.version))
 
 
 class FrameUdp(_FrameExchange):
@@ -363,4 +362,4 @@ class FrameUdp(_FrameExchange):
             self._timed(reply)
             self.finished = True
         else:
-            self._fail(_refusal(reply, self.request.address.version))
+            self._fail(refusal(reply, self.request.address.version))

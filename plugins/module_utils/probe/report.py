@@ -55,11 +55,11 @@ def is_direct(attempt: Attempt, request: Request, path: Path) -> Optional[bool]:
     """Whether all replies came straight from a backend; None when that cannot be told."""
     if not attempt.answered or not attempt.macs:
         return None
-    verdicts = [_is_backend(mac, request, path) for mac in attempt.macs]
+    verdicts = [is_backend(mac, request, path) for mac in attempt.macs]
     return None if None in verdicts else all(verdicts)
 
 
-def _is_backend(mac: str, request: Request, path: Path) -> Optional[bool]:
+def is_backend(mac: str, request: Request, path: Path) -> Optional[bool]:
     if request.through:
         return mac == request.through
     return None if path.lb_mac is None else mac != path.lb_mac
@@ -92,7 +92,7 @@ def figures(request: Request, path: Path, attempts: list[Attempt]) -> dict[str, 
             {
                 "mac": mac,
                 "connections": len(group),
-                "direct": _is_backend(mac, request, path),
+                "direct": is_backend(mac, request, path),
                 "rtt_ms": _spread([attempt.rtt_ms for attempt in group if attempt.rtt_ms is not None]),
             }
             for mac, group in sorted(groups.items())
@@ -144,7 +144,8 @@ def problem(request: Request, path: Path, attempts: list[Attempt]) -> str:
             f"{of(len(astray))} sent to {request.through} were answered by {', '.join(others)}: the host with that MAC"
             f" passes packets for {request.address} on, so it does not hold the VIP"
         )
-    mixed = [attempt for attempt in answered if len(attempt.macs) > 1 and not request.through]
+    # (Of connections that are kept, that is for the report of what became of them.)
+    mixed = [attempt for attempt in answered if len(attempt.macs) > 1 and not request.through and not request.hold]
     if mixed:
         findings.append(
             f"{of(len(mixed))} got replies from several MACs ({', '.join(mixed[0].macs)}): packets of one flow reach"
@@ -175,15 +176,15 @@ def problem(request: Request, path: Path, attempts: list[Attempt]) -> str:
     if missing:
         causes = Counter(attempt.error for attempt in attempts if not attempt.answered)
         count = f"none of {len(attempts)} {what} to {request.target} was" if not answered else f"{of(missing)} were not"
-        findings.append(f"{count} answered: {_told(causes)}")
+        findings.append(f"{count} answered: {told(causes)}")
     return "; ".join(findings)
 
 
-def _told(causes: Counter[str]) -> str:
+def told(causes: Counter[str]) -> str:
     ordered = _by_count(causes)
-    told = [f"{count} {cause}" for cause, count in ordered[:_CAUSES_SHOWN]]
+    parts = [f"{count} {cause}" for cause, count in ordered[:_CAUSES_SHOWN]]
     rest = sum(count for _cause, count in ordered[_CAUSES_SHOWN:])
-    return ", ".join([*told, f"{rest} for other causes"] if rest else told)
+    return ", ".join([*parts, f"{rest} for other causes"] if rest else parts)
 
 
 def _by_count(causes: Counter[str]) -> list[tuple[str, int]]:

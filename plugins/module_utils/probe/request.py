@@ -19,11 +19,17 @@ MAX_CONNECTIONS = 10000
 # Fits one frame on any NIC, so that what is probed is one packet and not the way of fragments.
 MAX_PAYLOAD = 1400
 UDP_PAYLOAD = "dsr-probe"
+MAX_HOLD = 86400.0
+# Above this, a slow host would tell of gaps that are its own.
+MAX_QUESTIONS_PER_SECOND = 5000
 
 
 @dataclass(frozen=True)
 class Request:
-    """A probe to be made. MACs are in lower case with colons."""
+    """A probe to be made. MACs are in lower case with colons.
+
+    With ``hold`` above 0, connections are kept for that many seconds, and asked every ``interval`` seconds.
+    """
 
     address: IPAddress
     port: int
@@ -35,6 +41,10 @@ class Request:
     lb_mac: Optional[str]
     through: Optional[str]
     payload: bytes
+    hold: float = 0.0
+    interval: float = 0.2
+    max_broken: int = 0
+    max_moved: int = 0
 
     @property
     def target(self) -> str:
@@ -59,18 +69,45 @@ def parse(options: Mapping[str, Any]) -> Request:
     address = unicast("address", options["address"])
     if address.version == 6 and address.is_link_local:
         raise ConfigError("address", f"'{address}' is a link-local address; a VIP is one that clients can route to")
+    connections = _within("connections", options["connections"], MAX_CONNECTIONS)
+    hold, interval = _hold(options, connections, asks=bool(data) or protocol == "udp")
     return Request(
         address=address,
         port=_within("port", options["port"], 65535),
         protocol=protocol,
-        connections=_within("connections", options["connections"], MAX_CONNECTIONS),
+        connections=connections,
         timeout=seconds("timeout", options["timeout"]),
         interface=options["interface"],
         expect_direct=options["expect_direct"],
         lb_mac=_mac("lb_mac", options["lb_mac"]),
         through=through,
         payload=data,
+        hold=hold,
+        interval=interval,
+        max_broken=_within("max_broken", options["max_broken"], MAX_CONNECTIONS, least=0),
+        max_moved=_within("max_moved", options["max_moved"], MAX_CONNECTIONS, least=0),
     )
+
+
+def _hold(options: Mapping[str, Any], connections: int, asks: bool) -> tuple[float, float]:
+    """How long to keep connections, and how often each is asked. ``asks`` is false where keepalives do that."""
+    hold = options["hold"]
+    if hold == 0:
+        return 0.0, seconds("interval", options["interval"])
+    seconds("hold", hold, MAX_HOLD)
+    interval = seconds("interval", options["interval"])
+    if options["through"]:
+        raise ConfigError(
+            "hold", "is for connections by way of the load balancer, which 'through' goes around; omit one of them"
+        )
+    rate = connections / interval
+    if asks and rate > MAX_QUESTIONS_PER_SECOND:
+        raise ConfigError(
+            "interval",
+            f"{interval:g} s with {connections} connections makes {rate:.0f} questions a second, and"
+            f" {MAX_QUESTIONS_PER_SECOND} are allowed; ask each less often, or keep fewer connections",
+        )
+    return hold, interval
 
 
 def unicast(option: str, text: str) -> IPAddress:
@@ -108,9 +145,9 @@ def seconds(option: str, value: float, most: float = 3600.0) -> float:
     return value
 
 
-def _within(option: str, value: int, most: int) -> int:
-    if not 1 <= value <= most:
-        raise ConfigError(option, f"{value} is not a number from 1 to {most}")
+def _within(option: str, value: int, most: int, least: int = 1) -> int:
+    if not least <= value <= most:
+        raise ConfigError(option, f"{value} is not a number from {least} to {most}")
     return value
 
 

@@ -14,8 +14,9 @@ from ..common.errors import HostError
 from ..common.iproute import Iproute, Link
 from ..common.packet import mac_to_bytes
 from ..common.packet_socket import ethernet_link
-from . import report
+from . import held, report
 from .exchange import Exchange, FrameTcp, FrameUdp, KernelTcp, KernelUdp, Wire
+from .hold import hold
 from .observer import Observer
 from .report import Attempt, Path
 from .request import Request
@@ -34,12 +35,26 @@ def probe(request: Request, iproute: Optional[Iproute] = None) -> tuple[dict[str
     way = find_way(request, iproute)
     link = ethernet_link(iproute, way.interface)
     answering = _answering(way, iproute)
+    if request.hold:
+        return _keep(request, way, link, answering, iproute)
     with Observer(link, request.address, request.protocol, request.port) as observer:
         attempts = run(request.connections, _maker(request, way, link, observer), observer)
     sent_to = None if request.through else _neighbour(way, iproute)
     lb_mac = request.lb_mac or _load_balancer(way, link, answering, sent_to)
     path = Path(way.interface, lb_mac, answering, way.gateway, sent_to)
     return report.figures(request, path, attempts), report.problem(request, path, attempts)
+
+
+def _keep(
+    request: Request, way: Way, link: Link, answering: tuple[str, ...], iproute: Iproute
+) -> tuple[dict[str, Any], str]:
+    """The same with connections that are kept open."""
+    with Observer(link, request.address, request.protocol, request.port) as observer:
+        kept, clock = hold(request, observer)
+    lb_mac = request.lb_mac or _load_balancer(way, link, answering, _neighbour(way, iproute))
+    # The VIP may have moved to another load balancer meanwhile, so the entry of now says nothing about that of before.
+    path = Path(way.interface, lb_mac, answering, way.gateway, sent_to=None)
+    return held.figures(request, path, kept, clock), held.problem(request, path, kept)
 
 
 def _answering(way: Way, iproute: Iproute) -> tuple[str, ...]:

@@ -26,6 +26,10 @@ def options(**changed: Any) -> dict[str, Any]:
         "lb_mac": None,
         "through": None,
         "payload": None,
+        "hold": 0.0,
+        "interval": 0.2,
+        "max_broken": 0,
+        "max_moved": 0,
     }
     assert set(changed) <= set(defaults)
     return {**defaults, **changed}
@@ -120,3 +124,38 @@ def test_the_number_of_attempts_has_bounds(value: int) -> None:
     with pytest.raises(ConfigError, match="from 1 to 100"):
         request.attempts("attempts", value)
     assert request.attempts("attempts", 100) == 100
+
+
+def test_a_hold() -> None:
+    made = request.parse(options(hold=30.0, interval=0.5, max_broken=3, max_moved=4))
+    assert (made.hold, made.interval, made.max_broken, made.max_moved) == (30.0, 0.5, 3, 4)
+
+
+@pytest.mark.parametrize(
+    "changed, said",
+    [
+        ({"hold": -1.0}, "hold: -1 is not a number of seconds above 0 and up to 86400"),
+        ({"hold": float("nan")}, "hold: nan is not a number of seconds above 0 and up to 86400"),
+        ({"hold": 86401.0}, "hold: 86401 is not a number of seconds above 0 and up to 86400"),
+        ({"interval": 0.0}, "interval: 0 is not a number of seconds above 0 and up to 3600"),
+        ({"max_broken": -1}, "max_broken: -1 is not a number from 0 to 10000"),
+        ({"max_moved": 10001}, "max_moved: 10001 is not a number from 0 to 10000"),
+        (
+            {"hold": 1.0, "through": "02:d5:00:00:00:15"},
+            "hold: is for connections by way of the load balancer, which 'through' goes around; omit one of them",
+        ),
+        (
+            {"hold": 1.0, "protocol": "udp", "connections": 2000},
+            "interval: 0.2 s with 2000 connections makes 10000 questions a second, and 5000 are allowed; ask each less"
+            " often, or keep fewer connections",
+        ),
+    ],
+)
+def test_holds_that_cannot_be(changed: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        request.parse(options(**changed))
+    assert str(caught.value) == said
+
+
+def test_keepalives_are_few_whatever_the_interval() -> None:
+    assert request.parse(options(hold=1.0, connections=10000)).connections == 10000
