@@ -89,6 +89,7 @@ def paths_of(options: Mapping[str, Any], above: str = "") -> Iterator[tuple[str,
 
 MODULES = {path.stem: documented(path) for path in (ROOT / "plugins/modules").glob("*.py")}
 PLAYBOOKS = {path.stem for path in (ROOT / "playbooks").glob("*.yml")} - {"inventory.example"}
+AWX = set(re.findall(r"\bdsr_awx_\w+", (ROOT / "awx/controller.yml").read_text(encoding="utf-8")))
 FILTERS = {path.stem for path in (ROOT / "plugins/filter").glob("*.yml")}
 VIP = dict(paths_of(MODULES["nft_dsr_vip"]))
 ROLE_OPTIONS = {
@@ -164,7 +165,7 @@ def test_every_example_is_valid(page: Path) -> None:
             for vips in values_of(example, key):
                 assert parse_vips([served(vip) for vip in vips], key)
         for name in re.findall(r"^[ -]*((?:dsr|load_balancer|backend)_\w+):", text, re.MULTILINE):
-            assert name in VARIABLES | ROLE_OPTIONS | set(VIP), name
+            assert name in VARIABLES | ROLE_OPTIONS | set(VIP) or name in AWX, name
 
 
 def test_both_examples_of_nftlb_are_the_same_service() -> None:
