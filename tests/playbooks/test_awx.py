@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 import yaml
@@ -102,7 +102,7 @@ class Project:
         assert done.returncode == status, f"{command}\n{done.stdout}"
         return done.stdout
 
-    def job(self, site: Site, playbook: str, answers: Mapping[str, Any] = {}, check: bool = False) -> Job:
+    def job(self, site: Site, playbook: str, answers: Optional[Mapping[str, Any]] = None, check: bool = False) -> Job:
         """Launch a job template."""
         self._jobs += 1
         private = self.folder.parent / f"job{self._jobs}"
@@ -110,7 +110,7 @@ class Project:
         (private / "inventory").mkdir()
         (private / "project").symlink_to(self.folder)
         site.lab.inventory(private / "inventory" / "hosts.yml", site.variables, site.host_variables, site.groups)
-        (private / "env" / "extravars").write_text(yaml.dump(dict(answers), Dumper=_Unsafe), encoding="utf-8")
+        (private / "env" / "extravars").write_text(yaml.dump(dict(answers or {}), Dumper=_Unsafe), encoding="utf-8")
         if check:
             (private / "env" / "cmdline").write_text("--check", encoding="utf-8")
         done = subprocess.run(
@@ -126,7 +126,7 @@ class Project:
         assert "Traceback (most recent call last)" not in done.stdout, done.stdout
         return Job(int((artifacts / "rc").read_text(encoding="ascii")), events, done.stdout)
 
-    def ok(self, site: Site, playbook: str, answers: Mapping[str, Any] = {}, check: bool = False) -> Job:
+    def ok(self, site: Site, playbook: str, answers: Optional[Mapping[str, Any]] = None, check: bool = False) -> Job:
         job = self.job(site, playbook, answers, check)
         assert job.status == 0, job.output
         return job
