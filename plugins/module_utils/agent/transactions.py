@@ -10,22 +10,19 @@ whom to ask. Where the kernel does not let it hear, that is how it is.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import socket
 import struct
 from collections import deque
 from typing import Callable, NamedTuple, Optional
 
 from ..common import bpf
+from ..common.netlink import MESSAGE, attributes, netfilter
+from ..common.packet_socket import attach_filter
 
-_NETLINK_NETFILTER = 12
 _GROUP = 1 << (7 - 1)  # of the messages about nftables (NFNLGRP_NFTABLES)
 _NEW_GENERATION = (10 << 8) | 15
-_SO_ATTACH_FILTER = 26  # not in Python's socket module
 _NUMBER, _PROGRAM = 1, 3
 _REMEMBERED = 64
-_HEAD = struct.Struct("=HH")
-_MESSAGE = struct.Struct("=IHHII")
 
 
 class Transaction(NamedTuple):
@@ -73,25 +70,21 @@ class Transactions:
 def parse(message: bytes) -> Optional[Transaction]:
     """What the kernel tells of a transaction; None if it is something else. The program's name is anybody's choice."""
     number, program = 0, ""
-    if len(message) < 20 or _MESSAGE.unpack_from(message)[1] != _NEW_GENERATION:
+    if len(message) < 20 or MESSAGE.unpack_from(message)[1] != _NEW_GENERATION:
         return None
-    at = 20
-    while at + 4 <= len(message):
-        length, kind = _HEAD.unpack_from(message, at)
-        value = message[at + 4 : at + length]
+    for kind, value in attributes(message, 20):
         if kind == _NUMBER and len(value) == 4:
             number = int.from_bytes(value, "big")
         elif kind == _PROGRAM:
             text = value.partition(b"\0")[0].decode("utf-8", "replace")
             program = "".join(letter if letter.isprintable() else "?" for letter in text)
-        at += max(4, (length + 3) & ~3)
     return Transaction(number, program) if number and program else None
 
 
 def _open() -> Optional[socket.socket]:
     """A socket that only gets what says that a transaction is over, and nothing of the many things that were in it."""
     try:
-        channel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
+        channel = netfilter()
     except OSError:
         return None
     # Type of the message, which is in this host's order of bytes, while a filter reads in the network's.
@@ -102,10 +95,8 @@ def _open() -> Optional[socket.socket]:
         bpf.Instruction(bpf.RETURN, 0xFFFFFFFF),
         bpf.Instruction(bpf.RETURN, 0),
     )
-    code = ctypes.create_string_buffer(bpf.encode(program))
     try:
-        filtering = struct.pack("@HP", len(program), ctypes.addressof(code))
-        channel.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filtering)
+        attach_filter(channel, program)
         channel.setblocking(False)
         channel.bind((0, _GROUP))
     except OSError:

@@ -61,6 +61,12 @@ def _explained(interface: str) -> Iterator[None]:
         raise HostError(f"interface '{interface}': frames cannot be exchanged: {error.strerror}") from error
 
 
+def attach_filter(channel: socket.socket, program: bpf.Program) -> None:
+    """Let through only what the program takes. OSError as the kernel says."""
+    code = ctypes.create_string_buffer(bpf.encode(program))
+    channel.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(program), ctypes.addressof(code)))
+
+
 class PacketSocket:
     """Sends whole frames out of one NIC and receives those that a filter lets through."""
 
@@ -76,11 +82,7 @@ class PacketSocket:
                 raise
 
     def _prepare(self, link: Link, protocol: int, program: bpf.Program) -> None:
-        code = bpf.encode(program)
-        buffer = ctypes.create_string_buffer(code)
-        self._socket.setsockopt(
-            socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(program), ctypes.addressof(buffer))
-        )
+        attach_filter(self._socket, program)
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
         except PermissionError:  # CAP_NET_RAW alone does not allow more than the system's bound

@@ -12,34 +12,29 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Optional
 
 from ..common.errors import CommandError
+from ..common.netlink import MESSAGE, NESTED, attribute, attributes, message, netfilter, text
 from .table import TABLE
 
 # Turn to: whether it is somebody's now, and whose it becomes, None for nobody's.
 Turns = Mapping[int, tuple[bool, Optional[int]]]
 
-_NETLINK_NETFILTER = 12
 _NETDEV = 5  # the family of the table
 _NFTABLES = 10  # the part of netfilter
 _NEWSETELEM, _DELSETELEM = (_NFTABLES << 8) | 12, (_NFTABLES << 8) | 14
 _NEWGEN, _GETGEN = (_NFTABLES << 8) | 15, (_NFTABLES << 8) | 16
 _BEGIN, _END = 16, 17  # of a batch
-_REQUEST, _ACKNOWLEDGE, _CREATE = 0x1, 0x4, 0x400
-_NESTED, _TYPE = 0x8000, 0x3FFF
+_ACKNOWLEDGE, _CREATE = 0x4, 0x400
 _TABLE, _SET, _ELEMENTS = 1, 2, 3
 _ELEMENT, _KEY, _DATA, _VALUE = 1, 1, 2, 1
 _GENERATION_ID = 1
 _PER_MESSAGE = 1024  # elements; an attribute has 64 KiB at most
-_SILENCE = 5.0  # seconds after which the kernel is not waited for
 
-_MESSAGE = struct.Struct("=IHHII")
 _FAMILY = struct.Struct(">BBH")
-_HEAD = struct.Struct("=HH")
 _WORD = struct.Struct("=I")
 
 
@@ -50,19 +45,14 @@ class Overtaken(CommandError):
 def generation() -> Optional[int]:
     """The number of this network namespace's last transaction (its "generation"); None where that cannot be told."""
     try:
-        with _channel() as channel:
-            channel.send(_message(_GETGEN, 0, _FAMILY.pack(0, 0, 0)))
+        with netfilter() as channel:
+            channel.send(message(_GETGEN, 0, _FAMILY.pack(0, 0, 0)))
             answer = channel.recv(4096)
-        length, kind = struct.unpack_from("=IH", answer)
-        if kind != _NEWGEN:
-            return None
-        at = _MESSAGE.size + _FAMILY.size
-        while at + 8 <= length:
-            size, attribute = _HEAD.unpack_from(answer, at)
-            if attribute & _TYPE == _GENERATION_ID:
-                number: int = struct.unpack_from(">I", answer, at + 4)[0]
+        length, kind = MESSAGE.unpack_from(answer)[:2]
+        for attribute_kind, value in attributes(answer[:length], MESSAGE.size + _FAMILY.size):
+            if kind == _NEWGEN and attribute_kind == _GENERATION_ID:
+                number: int = struct.unpack(">I", value)[0]
                 return number
-            at += (size + 3) & ~3 or 4
     except (OSError, struct.error):
         pass
     return None
@@ -84,19 +74,19 @@ def give_turns(changes: Mapping[str, Turns], number: int) -> int:
     part = _FAMILY.pack(0, 0, _NFTABLES)
     kind, flags, body = messages.pop()
     batch = [
-        _message(_BEGIN, 0, part + _attribute(_GENERATION_ID, struct.pack(">I", number))),
-        *(_message(*message) for message in messages),
+        message(_BEGIN, 0, part + attribute(_GENERATION_ID, struct.pack(">I", number))),
+        *(message(*other) for other in messages),
         # Of what is taken the last message alone is acknowledged; what is not is always told.
-        _message(kind, flags | _ACKNOWLEDGE, body),
-        _message(_END, 0, part),
+        message(kind, flags | _ACKNOWLEDGE, body),
+        message(_END, 0, part),
     ]
     try:
-        with _channel() as channel:
+        with netfilter() as channel:
             channel.send(b"".join(batch))
             answer = channel.recv(1 << 16)
     except OSError as error:
         raise CommandError(f"the kernel's nftables does not answer: {error}") from error
-    refused = -struct.unpack_from("=i", answer, _MESSAGE.size)[0] if len(answer) >= _MESSAGE.size + 4 else errno.EBADMSG
+    refused = -struct.unpack_from("=i", answer, MESSAGE.size)[0] if len(answer) >= MESSAGE.size + 4 else errno.EBADMSG
     if refused == errno.ERESTART:
         raise Overtaken("another transaction came first")
     if refused:
@@ -104,33 +94,17 @@ def give_turns(changes: Mapping[str, Turns], number: int) -> int:
     return number + 1
 
 
-def _channel() -> socket.socket:
-    channel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
-    channel.settimeout(_SILENCE)
-    return channel
-
-
-def _message(kind: int, flags: int, body: bytes) -> bytes:
-    return _MESSAGE.pack(_MESSAGE.size + len(body), kind, flags | _REQUEST, 1, 0) + body
-
-
 def _bodies(name: str, elements: Sequence[tuple[int, Optional[int]]]) -> list[bytes]:
     """What messages say of these elements of a map: their keys, and values where they have any."""
-    head = _FAMILY.pack(_NETDEV, 0, 0) + b"".join(
-        _attribute(kind, text.encode() + b"\0") for kind, text in ((_TABLE, TABLE), (_SET, name))
-    )
+    head = _FAMILY.pack(_NETDEV, 0, 0) + text(_TABLE, TABLE) + text(_SET, name)
     return [
-        head + _attribute(_ELEMENTS | _NESTED, b"".join(_element(*pair) for pair in elements[at : at + _PER_MESSAGE]))
+        head + attribute(_ELEMENTS | NESTED, b"".join(_element(*pair) for pair in elements[at : at + _PER_MESSAGE]))
         for at in range(0, len(elements), _PER_MESSAGE)
     ]
 
 
 def _element(key: int, value: Optional[int]) -> bytes:
-    parts = _attribute(_KEY | _NESTED, _attribute(_VALUE, _WORD.pack(key)))
+    parts = attribute(_KEY | NESTED, attribute(_VALUE, _WORD.pack(key)))
     if value is not None:
-        parts += _attribute(_DATA | _NESTED, _attribute(_VALUE, _WORD.pack(value)))
-    return _attribute(_ELEMENT | _NESTED, parts)
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    return _HEAD.pack(4 + len(value), kind) + value + bytes(-len(value) % 4)
+        parts += attribute(_DATA | NESTED, attribute(_VALUE, _WORD.pack(value)))
+    return attribute(_ELEMENT | NESTED, parts)

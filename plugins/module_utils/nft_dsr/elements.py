@@ -12,32 +12,29 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import struct
 import time
 from collections import Counter as Counts
 from collections.abc import Iterator
 from typing import NamedTuple, Optional
 
+from ..common import netlink
 from ..common.errors import CommandError
+from ..common.netlink import HEAD, MESSAGE, TYPE
 from .table import TABLE, Counter
 
-_NETLINK_NETFILTER = 12
 _NEWSETELEM, _GETSETELEM = (10 << 8) | 12, (10 << 8) | 13
 _ERROR, _DONE = 2, 3
-_REQUEST_DUMP = 0x301
+_DUMP = 0x300
 _NETDEV = 5  # the family of the table
 _TABLE, _SET, _ELEMENTS = 1, 2, 3
 _KEY, _DATA, _EXPRESSION, _EXPRESSIONS = 1, 2, 7, 11
 _VALUE = 1
 _EXPRESSION_NAME, _EXPRESSION_DATA = 1, 2
 _BYTES, _PACKETS = 1, 2
-_TYPE = 0x3FFF  # without the flags of an attribute
-_HEAD = struct.Struct("=HH")
-_MESSAGE = struct.Struct("=IHHII")
+_FAMILY = struct.Struct("=BBH")
 _NUMBER = struct.Struct(">Q")
 _BUFFER = 1 << 17
-_SILENCE = 5.0  # seconds after which the kernel is not waited for
 
 
 class Element(NamedTuple):
@@ -50,7 +47,7 @@ class Element(NamedTuple):
 
 def elements(name: str) -> list[Element]:
     """The elements of a map of our table; none if it is not there."""
-    return [_element(attributes) for piece in _pieces(name, None) for _kind, attributes in _attributes(piece)]
+    return [_element(attributes) for piece in _pieces(name, None) for _kind, attributes in netlink.attributes(piece)]
 
 
 def count_by_value(name: str, seconds: Optional[float] = None) -> dict[bytes, int]:
@@ -91,21 +88,21 @@ def count_values(piece: bytes) -> dict[bytes, int]:
             # The same heads at the same places: it is the value that is between them.
             if len({tuple(row[:4]) for row in numbers}) == 1:
                 return {row[4]: number for row, number in numbers.items()}
-    return dict(Counts(_data(attributes, _DATA) for _kind, attributes in _attributes(piece)))
+    return dict(Counts(_data(attributes, _DATA) for _kind, attributes in netlink.attributes(piece)))
 
 
 def _place_of_value(piece: bytes) -> Optional[tuple[int, int, int]]:
     """Of the first element: how long it is, where its value is, and how long that is."""
     if len(piece) < 4:
         return None
-    end = _HEAD.unpack_from(piece)[0]
+    end = HEAD.unpack_from(piece)[0]
     if end > len(piece):
         return None
     at = 4
     while at + 8 <= end:
-        length, kind = _HEAD.unpack_from(piece, at)
-        if kind & _TYPE == _DATA:
-            inner, part = _HEAD.unpack_from(piece, at + 4)
+        length, kind = HEAD.unpack_from(piece, at)
+        if kind & TYPE == _DATA:
+            inner, part = HEAD.unpack_from(piece, at + 4)
             whole = part == _VALUE and inner >= 4 and at + 4 + inner <= end
             return ((end + 3) & ~3, at + 8, inner - 4) if whole else None
         if length < 4:
@@ -116,29 +113,26 @@ def _place_of_value(piece: bytes) -> Optional[tuple[int, int, int]]:
 
 def request(name: str) -> bytes:
     """What asks for all elements of a map."""
-    body = struct.pack("=BBH", _NETDEV, 0, 0)
-    for kind, text in ((_TABLE, TABLE), (_SET, name)):
-        content = text.encode() + b"\0"
-        body += _HEAD.pack(4 + len(content), kind) + content + b"\0" * (-len(content) % 4)
-    return _MESSAGE.pack(_MESSAGE.size + len(body), _GETSETELEM, _REQUEST_DUMP, 1, 0) + body
+    body = _FAMILY.pack(_NETDEV, 0, 0) + netlink.text(_TABLE, TABLE) + netlink.text(_SET, name)
+    return netlink.message(_GETSETELEM, _DUMP, body)
 
 
 def parse(data: bytes) -> tuple[list[bytes], bool]:
     """The lists of elements in what came at once, and whether that was the last. OSError as the kernel says."""
     found: list[bytes] = []
     at = 0
-    while at + _MESSAGE.size <= len(data):
-        length, kind, _flags, _sequence, _port = _MESSAGE.unpack_from(data, at)
-        if length < _MESSAGE.size:
+    while at + MESSAGE.size <= len(data):
+        length, kind, _flags, _sequence, _port = MESSAGE.unpack_from(data, at)
+        if length < MESSAGE.size:
             break
-        body = data[at + _MESSAGE.size : at + length]
+        body = data[at + MESSAGE.size : at + length]
         if kind in (_DONE, _ERROR):
             number = -struct.unpack_from("=i", body)[0] if len(body) >= 4 else 0
             if number:
                 raise OSError(number, os.strerror(number))
             return found, True
         if kind == _NEWSETELEM:
-            for attribute, content in _attributes(body[4:]):
+            for attribute, content in netlink.attributes(body, _FAMILY.size):
                 if attribute == _ELEMENTS:
                     found.append(content)
         at += (length + 3) & ~3
@@ -148,8 +142,7 @@ def parse(data: bytes) -> tuple[list[bytes], bool]:
 def _pieces(name: str, seconds: Optional[float]) -> Iterator[bytes]:
     until = None if seconds is None else time.monotonic() + seconds
     try:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as channel:
-            channel.settimeout(_SILENCE)
+        with netlink.netfilter() as channel:
             channel.send(request(name))
             last = False
             while not last:
@@ -162,42 +155,32 @@ def _pieces(name: str, seconds: Optional[float]) -> Iterator[bytes]:
             raise CommandError(f"map {name}: the kernel does not say what is in it: {error}") from error
 
 
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    at, end = 0, len(data) - 3
-    while at < end:
-        length, kind = _HEAD.unpack_from(data, at)
-        if length < 4:
-            return
-        yield kind & _TYPE, data[at + 4 : at + length]
-        at += (length + 3) & ~3
-
-
 def _data(attributes: bytes, wanted: int) -> bytes:
     """The bytes of an element's key or value."""
-    for kind, content in _attributes(attributes):
+    for kind, content in netlink.attributes(attributes):
         if kind == wanted:
-            return next((value for part, value in _attributes(content) if part == _VALUE), b"")
+            return next((value for part, value in netlink.attributes(content) if part == _VALUE), b"")
     return b""
 
 
 def _element(attributes: bytes) -> Element:
     counter = Counter()
-    for kind, content in _attributes(attributes):
+    for kind, content in netlink.attributes(attributes):
         if kind == _EXPRESSION:
             counter += _counter(content)
         elif kind == _EXPRESSIONS:
-            for _part, expression in _attributes(content):
+            for _part, expression in netlink.attributes(content):
                 counter += _counter(expression)
     return Element(_data(attributes, _KEY), _data(attributes, _DATA), counter)
 
 
 def _counter(expression: bytes) -> Counter:
-    parts = dict(_attributes(expression))
+    parts = dict(netlink.attributes(expression))
     if parts.get(_EXPRESSION_NAME) != b"counter\0":
         return Counter()
     figures = {
         kind: _NUMBER.unpack(content)[0]
-        for kind, content in _attributes(parts[_EXPRESSION_DATA])
+        for kind, content in netlink.attributes(parts[_EXPRESSION_DATA])
         if len(content) == _NUMBER.size
     }
     return Counter(figures.get(_PACKETS, 0), figures.get(_BYTES, 0))

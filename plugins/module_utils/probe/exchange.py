@@ -34,6 +34,7 @@ _UNREACHABLE = {
 # What a TCP segment's headers take, and the largest segment that any NIC of 1500 bytes takes.
 _HEADERS = {4: 20 + 20, 6: 40 + 20}
 _USUAL_MTU = 1500
+CHUNK = 65536  # bytes that are read at once
 
 
 class Exchange(ABC):
@@ -128,6 +129,7 @@ class KernelExchange(Exchange):
     def __init__(self, request: Request, kind: int) -> None:
         super().__init__(request)
         self._refused: Optional[Reply] = None
+        self._connected = False  # as a connection of TCP is
         self._socket = socket.socket(_family(request), kind | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
 
     def _connect(self) -> None:
@@ -142,10 +144,23 @@ class KernelExchange(Exchange):
             self._failed(error.errno or 0)
         self.port = self._socket.getsockname()[1]
 
+    def _connect_and_send(self) -> None:
+        self._connect()
+        if not self.finished:
+            try:
+                self._socket.send(self.request.payload)
+            except OSError as error:
+                self._failed(error.errno or 0)
+
     def fileno(self) -> int:
         return self._socket.fileno()
 
     def close(self) -> None:
+        if self._connected and self._socket.fileno() >= 0:
+            try:
+                self._socket.recv(CHUNK)  # closing with data unread would send RST in place of FIN
+            except OSError:
+                pass
         self._socket.close()
 
     def _failed(self, code: int) -> None:
@@ -168,7 +183,6 @@ class KernelTcp(KernelExchange):
 
     def __init__(self, request: Request) -> None:
         super().__init__(request, socket.SOCK_STREAM)
-        self._connected = False
         self._settled = False  # the kernel has nothing more to tell
         self._code = 0
         self._later: Optional[Reply] = None
@@ -226,14 +240,6 @@ class KernelTcp(KernelExchange):
             return f"silent after the handshake for {self.request.timeout:g} s"
         return stuck(self._macs[0]) if self._accepted else super()._overdue()
 
-    def close(self) -> None:
-        if self._connected and self._socket.fileno() >= 0:
-            try:
-                self._socket.recv(65536)  # closing with data unread would send RST in place of FIN
-            except OSError:
-                pass
-        super().close()
-
 
 class KernelUdp(KernelExchange):
     """Send one datagram, wait for one."""
@@ -244,19 +250,14 @@ class KernelUdp(KernelExchange):
         self._code = 0
 
     def _begin(self) -> None:
-        self._connect()
-        if not self.finished:
-            try:
-                self._socket.send(self.request.payload)
-            except OSError as error:
-                self._failed(error.errno or 0)
+        self._connect_and_send()
 
     def events(self) -> int:
         return select.POLLIN
 
     def on_socket(self) -> None:
         try:
-            self._socket.recv(65536)
+            self._socket.recv(CHUNK)
             self._answered = True
         except BlockingIOError:
             pass

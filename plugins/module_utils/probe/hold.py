@@ -22,7 +22,7 @@ import time
 from typing import Optional
 
 from ..common.errors import HostError
-from .exchange import KernelExchange, refusal, stuck
+from .exchange import CHUNK, KernelExchange, refusal, stuck
 from .held import Answers, Clock, Held, Outcome
 from .observer import Kind, Observer, Reply
 from .report import Attempt
@@ -32,7 +32,6 @@ _AT_A_TIME = 50  # handshakes under way
 _MOST_KEEPALIVES = 127  # that may be lost before the kernel gives up; more cannot be set
 _LONGEST_KEEPALIVE = 32767
 _DESCRIPTORS_BESIDE = 64
-_CHUNK = 65536
 
 
 class Kept(KernelExchange):
@@ -111,7 +110,6 @@ class KeptTcp(Kept):
 
     def __init__(self, request: Request) -> None:
         super().__init__(request, socket.SOCK_STREAM)
-        self._connected = False
         self._closed = False
         self._first: Optional[int] = None  # what the SYN-ACK acknowledges
         self._sent = 0
@@ -132,7 +130,7 @@ class KeptTcp(Kept):
             return
         try:
             while True:
-                if not self._socket.recv(_CHUNK):
+                if not self._socket.recv(CHUNK):
                     self._closed = True
                     return
         except BlockingIOError:
@@ -217,14 +215,6 @@ class KeptTcp(Kept):
     def _overdue(self) -> str:
         return stuck(self._macs[0]) if self._macs else super()._overdue()
 
-    def close(self) -> None:
-        if self._connected and self._socket.fileno() >= 0:
-            try:
-                self._socket.recv(_CHUNK)  # closing with data unread would send RST in place of FIN
-            except OSError:
-                pass
-        super().close()
-
 
 class KeptUdp(Kept):
     """The same ports asked again and again. It breaks by being unanswered at the end; before, that is a gap."""
@@ -234,12 +224,7 @@ class KeptUdp(Kept):
         self._received = False
 
     def _begin(self) -> None:
-        self._connect()
-        if not self.finished:
-            try:
-                self._socket.send(self.request.payload)
-            except OSError as error:
-                self._failed(error.errno or 0)
+        self._connect_and_send()
 
     def events(self) -> int:
         return select.EPOLLIN
@@ -247,7 +232,7 @@ class KeptUdp(Kept):
     def on_socket(self) -> None:
         try:
             while True:
-                self._socket.recv(_CHUNK)
+                self._socket.recv(CHUNK)
                 self._received = True
         except BlockingIOError:
             pass

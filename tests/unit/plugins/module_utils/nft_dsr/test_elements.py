@@ -11,6 +11,7 @@ from random import Random
 
 import pytest
 
+from ansible_collections.dsr.layer2.plugins.module_utils.common import netlink
 from ansible_collections.dsr.layer2.plugins.module_utils.common.errors import CommandError
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr import elements
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr.table import Counter
@@ -76,7 +77,7 @@ class Kernel:
 
 def answering(monkeypatch: pytest.MonkeyPatch, *pieces: bytes) -> Kernel:
     kernel = Kernel(*pieces)
-    monkeypatch.setattr(elements.socket, "socket", kernel)  # type: ignore[attr-defined]
+    monkeypatch.setattr(netlink.socket, "socket", kernel)
     return kernel
 
 
