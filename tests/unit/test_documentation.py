@@ -90,6 +90,7 @@ def paths_of(options: Mapping[str, Any], above: str = "") -> Iterator[tuple[str,
 MODULES = {path.stem: documented(path) for path in (ROOT / "plugins/modules").glob("*.py")}
 PLAYBOOKS = {path.stem for path in (ROOT / "playbooks").glob("*.yml")} - {"inventory.example"}
 AWX = set(re.findall(r"\bdsr_awx_\w+", (ROOT / "awx/controller.yml").read_text(encoding="utf-8")))
+GROUPS = set(yaml.safe_load((ROOT / "meta/runtime.yml").read_text(encoding="utf-8"))["action_groups"])
 FILTERS = {path.stem for path in (ROOT / "plugins/filter").glob("*.yml")}
 VIP = dict(paths_of(MODULES["nft_dsr_vip"]))
 ROLE_OPTIONS = {
@@ -162,7 +163,7 @@ def test_every_example_is_valid(page: Path) -> None:
     for text in blocks(page, "ya?ml"):
         example = yaml.safe_load(text)
         for key in ("dsr_vips", "load_balancer_vips"):
-            for vips in values_of(example, key):
+            for vips in (found for found in values_of(example, key) if isinstance(found, list)):
                 assert parse_vips([served(vip) for vip in vips], key)
         for name in re.findall(r"^[ -]*((?:dsr|load_balancer|backend)_\w+):", text, re.MULTILINE):
             assert name in VARIABLES | ROLE_OPTIONS | set(VIP) or name in AWX, name
@@ -200,7 +201,7 @@ def test_modules_and_playbooks_that_are_named_are_there(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     roles = {path.name for path in (ROOT / "roles").iterdir()}
     for name in re.findall(r"dsr\.layer2\.([a-z_]+)", text):
-        assert name in PLAYBOOKS | FILTERS | roles | set(MODULES), name
+        assert name in PLAYBOOKS | FILTERS | roles | GROUPS | set(MODULES), name
     for name in re.findall(r"`((?:nft_dsr|dsr)_\w+)`", prose(page)):
         assert name in MODULES or name in VARIABLES or name in METRICS, name
 
