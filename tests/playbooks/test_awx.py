@@ -160,6 +160,20 @@ def test_ansible_builder_learns_what_an_execution_environment_needs(project: Pro
     assert sorted(line.split(">=")[0] for line in found["python"]) == ["jmespath", "netaddr"]
 
 
+def test_ansible_builder_takes_the_definition_of_an_execution_environment(project: Project, tmp_path: Path) -> None:
+    """And what it builds from has ansible-core, the packages of the filters, and ssh."""
+    definition = project.folder / "awx" / "execution-environment.yml"
+    project.run("ansible-builder", "create", "--file", str(definition), "--context", str(tmp_path))
+    build = tmp_path / "_build"
+    wanted = (project.folder / "meta" / "ee-requirements.txt").read_text("utf-8")
+    assert (build / "requirements.txt").read_text("utf-8") == wanted
+    assert "openssh-clients" in (build / "bindep.txt").read_text("utf-8")
+    recipe = (tmp_path / "Containerfile").read_text("utf-8")
+    assert 'PYPKG="python3"' in recipe and "ansible-core>=2.19" in recipe and "ansible-runner" in recipe
+    runtime = yaml.safe_load((project.folder / "meta" / "runtime.yml").read_text("utf-8"))
+    assert runtime["requires_ansible"] == ">=2.19.0"
+
+
 def test_jobs(project: Project, site: Site) -> None:
     """The site job, then a VIP by survey: made, changed, kept and removed; each a second time without a change."""
     checked = project.ok(site, "site", check=True)
