@@ -20,13 +20,13 @@ TOOLS := tests/tools
 # Tests with real packets run one after the other unless JOBS says how many at once; those of pure logic on all processors.
 JOBS ?= 0
 PYTEST = $(VENV)/pytest --numprocesses $(JOBS) --dist worksteal
-PARTS := setup lint unit sanity dataplane playbooks molecule
+PARTS := setup lint unit sanity archive dataplane playbooks molecule
 
 ##@ See it work
 
 .PHONY: help
 help: ## This list
-	@awk -F ':.*## ' '/^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 	@printf '\nParts take more arguments in ARGS, such as: make unit ARGS="-k schedule"; JOBS=2 runs two tests with packets at once\n'
 
 .PHONY: demo
@@ -90,8 +90,23 @@ bench-steering: require-root $(STAMPS)/venv-demo $(STAMPS)/link ## What least co
 	@$(VENV)/python tests/benchmark/steering.py $(ARGS)
 
 .PHONY: build
-build: $(STAMPS)/venv-demo ## The archive to publish, in .cache/dist
+build: $(STAMPS)/packages-demo $(STAMPS)/venv-demo $(STAMPS)/link ## The archive to publish, in .cache/dist
+	rm -rf .cache/dist
 	cd "$$($(VENV)/python $(TOOLS)/checkout.py)" && $(CURDIR)/$(VENV)/ansible-galaxy collection build --force --output-path $(CURDIR)/.cache/dist
+
+.PHONY: archive
+archive: export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache/installed
+archive: require-root build ## Install the archive into an empty folder, see that it is whole, and run the demo from there (root)
+	rm -rf .cache/installed
+	$(VENV)/ansible-galaxy collection install .cache/dist/dsr-layer2-*.tar.gz
+	$(VENV)/ansible-galaxy collection verify --offline dsr.layer2
+	$(VENV)/python demo/demo.py --collections .cache/installed
+	$(VENV)/python demo/demo.py --down
+
+.PHONY: sanity-newest
+sanity-newest: setup ## ansible-test sanity with the newest ansible-core that this machine's Pythons can have
+	$(TOOLS)/setup.sh newest
+	SANITY_VENV=.cache/newest $(TOOLS)/sanity.sh $(ARGS)
 
 .PHONY: pins
 pins: ## Renew requirements/constraints.txt from what the registry has now

@@ -98,11 +98,11 @@ def size(count: int) -> str:
 # -- what happens
 
 
-def configure_ansible() -> None:
+def configure_ansible(collections: Path) -> None:
     """Ansible as the demo and whoever looks around use it, whatever a person has configured elsewhere."""
     settings = {
         "inventory": INVENTORY,
-        "collections_path": ROOT / ".cache" / "collections",
+        "collections_path": collections,
         "home": ROOT / ".cache" / "ansible",
         "forks": 10,
     }
@@ -303,7 +303,7 @@ def raised() -> Iterator[Lab]:
         raise
 
 
-def run() -> None:
+def run(collections: Path) -> None:
     begun = time.monotonic()
     if shutil.which("nft", path="/usr/sbin:/usr/bin:/sbin:/bin") is None:
         raise LabError("the demo needs nft; install the package nftables")
@@ -319,7 +319,7 @@ def run() -> None:
         say()
         say(f"Up in {time.monotonic() - begun:.1f} s. The backends serve HTTP; nothing else is configured yet.")
         heading(2, "One inventory variable, dsr_vips, configures both ends")
-        configure_ansible()
+        configure_ansible(collections)
         show_vips()
         # Its last part, dsr.layer2.verify, would prove what the next steps show, and take half as long again.
         ansible("site", "-e", "dsr_verify=false")
@@ -336,7 +336,16 @@ def run() -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--down", action="store_true", help="end the lab of the demo")
+    parser.add_argument(
+        "--collections",
+        type=Path,
+        default=ROOT / ".cache" / "collections",
+        metavar="FOLDER",
+        help="where the collection is installed; default: this working tree",
+    )
     arguments = parser.parse_args()
+    if not (arguments.collections / "ansible_collections" / "dsr" / "layer2" / "playbooks").is_dir():
+        parser.error(f"--collections: no dsr.layer2 is installed in {arguments.collections}")
     if os.geteuid() != 0:
         print("The demo needs root, to make network namespaces: sudo make demo", file=sys.stderr)
         return 1
@@ -344,7 +353,7 @@ def main() -> int:
         if arguments.down:
             print("The lab is down." if Lab.remove(NAME) else "There was no lab.")
         else:
-            run()
+            run(arguments.collections.resolve())
     except (DemoError, LabError) as error:
         print(f"\ndemo: {error}", file=sys.stderr)
         return 1

@@ -4,11 +4,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # ansible-test sanity on a copy of the working tree. Arguments go to ansible-test.
+#   SANITY_VENV    the virtual environment whose ansible-core does it; default: .venv
 
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 readonly root=$PWD
 readonly state=$root/.cache/sanity
+venv=$(realpath "${SANITY_VENV:-$root/.venv}")
 
 # ansible-test keeps what it fetches in the home directory; ours stays in .cache, without hiding the person's pip settings.
 export XDG_CONFIG_HOME=${XDG_CONFIG_HOME:-$HOME/.config}
@@ -17,7 +19,7 @@ mkdir -p "$HOME/.ansible/test/cache" "$state/bin"
 
 # The pip of its virtual environments comes from a script on a host that not every network reaches. One that installs
 # the same pip from a wheel serves as well, and is found first.
-core_util=$("$root/.venv/bin/python" -c 'import ansible_test, os; print(os.path.dirname(ansible_test.__file__))')
+core_util=$("$venv/bin/python" -c 'import ansible_test, os; print(os.path.dirname(ansible_test.__file__))')
 pip_version=$(sed -n "s/^ *pip='\([0-9.]*\)',.*/\1/p" "$core_util/_internal/python_requirements.py" | head -n 1)
 [ -n "$pip_version" ] || { echo "sanity: this ansible-core does not say which pip it wants" >&2; exit 1; }
 bootstrap=$HOME/.ansible/test/cache/get_pip_${pip_version//./_}.py
@@ -49,7 +51,7 @@ for python in "$(command -v python3.9 || true)" "${PYENV_ROOT:-/nonexistent}"/ve
         break
     fi
 done
-export PATH=$root/.venv/bin:$state/bin$path
+export PATH=$venv/bin:$state/bin$path
 
 cd "$("$root/.venv/bin/python" tests/tools/checkout.py)"
 exec ansible-test sanity --color no --venv "$@"

@@ -6,6 +6,7 @@
 # Puts in place what the demo and the tests need; what is there already costs no time.
 #   setup.sh packages FILE...   Debian packages listed in FILEs, by apt-get (needs root only if one is missing)
 #   setup.sh venv FILE          .venv from a Python that ansible-core supports, with the pinned packages of FILE
+#   setup.sh newest             .cache/newest: the newest ansible-core that a Python of this machine can have
 #   setup.sh pins               renew requirements/constraints.txt from what the registry has now
 #   setup.sh link               the path under which Python and Ansible import the working tree as dsr.layer2
 
@@ -124,6 +125,19 @@ venv() {
         --requirement "$1" --constraint requirements/constraints.txt
 }
 
+newest() {
+    local minor python
+    for ((minor = NEWEST; minor >= OLDEST; minor--)); do
+        for python in "python3.$minor" "${PYENV_ROOT:-/nonexistent}/versions/3.$minor".*/bin/python3; do
+            supported "$python" && break 2
+        done
+    done
+    supported "$python" || fail "no Python 3.$OLDEST to 3.$NEWEST here"
+    "$python" -m venv --clear .cache/newest
+    .cache/newest/bin/python -m pip install --quiet --quiet --disable-pip-version-check ansible-core
+    echo "setup: .cache/newest has ansible-core of $(.cache/newest/bin/python -c 'import ansible; print(ansible.__version__)')"
+}
+
 link() {
     local place=.cache/collections/ansible_collections/dsr
     mkdir -p "$place"
@@ -149,7 +163,8 @@ mkdir -p .cache
 case ${1-} in
 packages) shift && packages "$@" ;;
 venv) venv "$2" ;;
+newest) newest ;;
 pins) pins ;;
 link) link ;;
-*) fail "say: packages FILE..., venv FILE, pins or link" ;;
+*) fail "say: packages FILE..., venv FILE, newest, pins or link" ;;
 esac
