@@ -1,13 +1,14 @@
 # Copyright (c) 2026, the dsr.layer2 authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every command that the README shows, word for word, on a clone in an empty folder."""
+"""Every command that the README and the guides show, word for word, on a clone in an empty folder."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -47,35 +48,47 @@ def test_links_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_the_quick_start(site: Site, tmp_path: Path) -> None:
-    clone = tmp_path / "clone"
-    tracked = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=REPOSITORY, capture_output=True, check=True, timeout=60,
-    ).stdout.decode().split("\0")  # fmt: skip
-    for name in filter(None, tracked):
-        if (REPOSITORY / name).is_file():
-            (clone / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(REPOSITORY / name, clone / name)
-    environment = {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "LANG": "C.UTF-8",
-        "HOME": str(tmp_path),
-        "ANSIBLE_COLLECTIONS_PATH": str(tmp_path / "collections"),
-        "ANSIBLE_NOCOLOR": "true",
-    }
+class Clone:
+    """A clone of the repository, with commands that are run in it as a person does."""
 
-    def run(line: str) -> str:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "clone"
+        tracked = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=REPOSITORY, capture_output=True, check=True, timeout=60,
+        ).stdout.decode().split("\0")  # fmt: skip
+        for name in filter(None, tracked):
+            if (REPOSITORY / name).is_file():
+                (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(REPOSITORY / name, self.folder / name)
+        self.collections = folder / "collections"
+        self._environment = {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "LANG": "C.UTF-8",
+            "HOME": str(folder),
+            "ANSIBLE_COLLECTIONS_PATH": str(self.collections),
+            "ANSIBLE_NOCOLOR": "true",
+        }
+
+    def run(self, line: str) -> str:
         done = subprocess.run(
-            line.split(), cwd=clone, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            shlex.split(line), cwd=self.folder, env=self._environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, encoding="utf-8", timeout=240, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{line}\n{done.stdout}"
         return done.stdout
 
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Clone:
+    return Clone(tmp_path)
+
+
+def test_the_quick_start(site: Site, clone: Clone) -> None:
+    run = clone.run
     for line in OTHERS[:2]:
         run(line)
-    installed = tmp_path / "collections" / "ansible_collections" / "dsr" / "layer2"
+    installed = clone.collections / "ansible_collections" / "dsr" / "layer2"
     assert (installed / "playbooks" / "site.yml").is_file()
     assert not (installed / "tests").exists()
     example = json.loads(run("ansible-inventory -i inventory.yml --list"))
@@ -84,7 +97,7 @@ def test_the_quick_start(site: Site, tmp_path: Path) -> None:
     # The lab's hosts, and the VIP of the README's text.
     site.variables["dsr_vips"] = [{"name": "web", "address": "10.77.0.100", "ports": ["80"]}]
     site.variables["load_balancer_address_persist"] = "none"
-    site.lab.inventory(clone / "inventory.yml", site.variables, site.host_variables, site.groups)
+    site.lab.inventory(clone.folder / "inventory.yml", site.variables, site.host_variables, site.groups)
     for line in OTHERS[2:]:
         said = run(line.replace("192.0.2.", "10.77.0."))
         if line.endswith("dsr.layer2.site"):
@@ -92,3 +105,66 @@ def test_the_quick_start(site: Site, tmp_path: Path) -> None:
             assert set(re.findall(r"changed=(\d+)", run(line))) == {"0"}, "the second run changes something"
         if line.endswith("dsr.layer2.status"):
             assert "10.77.0.100" in said
+
+
+def shown(page: str) -> list[tuple[str, str]]:
+    """The commands of a guide in their order, each with what is said of it."""
+    text = (REPOSITORY / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    lines = [line for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+    split = [line[2:].partition("  #") for line in lines if line.startswith("$ ")]
+    return [(command.strip(), said) for command, _sign, said in split]
+
+
+def where(command: str, said: str) -> str:
+    """The host on which a guide's command is run."""
+    for text, host in (("on the client", "client"), ("on a backend", "b1"), ("the load balancer", "lb")):
+        if text in said:
+            return host
+    assert command.split()[0] in ("nft-dsr", "journalctl"), f"the guide does not say where: {command}"
+    return "lb"
+
+
+def test_the_guides(site: Site, clone: Clone) -> None:
+    """The names and addresses are the pages' own, but for the network. What they print is held by the unit tests."""
+    backends = [{"address": f"10.77.0.2{number}", "name": f"web{number}"} for number in (1, 2, 3)]
+    web = {
+        "name": "web",
+        "address": "10.77.0.100",
+        "ports": ["80"],
+        "health_check": {"type": "tcp"},
+        "backends": backends,
+    }
+    site.variables.update(dsr_vips=[web], load_balancer_agent=True, load_balancer_address_persist="none")
+    site.lab.ip("b1", "route add default via 10.77.0.10")
+    site.lab.inventory(clone.folder / "inventory.yml", site.variables, site.host_variables, site.groups)
+    clone.run("ansible-galaxy collection install .")
+    ran = set()
+
+    def configured() -> None:
+        clone.run("ansible-playbook -i inventory.yml dsr.layer2.site -e dsr_verify=false")
+
+    configured()
+    with site.lab.popen("lb", ["/usr/local/lib/nft-dsr/nft-dsr.pyz", "run"]) as agent:
+        agent.wait_for("began; VIPs: 1, checked: 1, checks: 3")
+        for command, said in [*shown("operate"), *shown("troubleshooting"), *shown("health_checks")]:
+            line = re.sub(r"\bb1$", "web1", command.replace("192.0.2.", "10.77.0.")).replace(" lb1 ", " lb ")
+            ran.add(line.split()[0])
+            if line.startswith("ansible"):
+                clone.run(line)
+                if line.endswith("dsr.layer2.remove"):
+                    configured()
+                continue
+            words = shlex.split(line)
+            if "--watch" in words:
+                with site.lab.popen("lb", words) as watching:
+                    watching.wait_for("")  # below the first look
+            elif words[0] == "tcpdump":
+                with site.lab.popen(where(command, said), [*words, "-c", "4"]) as watching:
+                    for _attempt in range(100):
+                        if not watching.running:
+                            break
+                        site.served(count=1)
+                    assert watching.finish().stdout.count(" > 10.77.0.100.80: ") >= 2
+            else:
+                site.lab.run(where(command, said), words)
+    assert {"ansible-playbook", "nft-dsr", "tcpdump", "ping", "ip"} <= ran

@@ -251,6 +251,7 @@ def _draw(lines: Sequence[str], height: int) -> None:
     if not sys.stdout.isatty():
         for line in [*lines, ""]:
             say(line)
+        sys.stdout.flush()  # whoever reads it through a pipe reads along
     else:
         room = max(2, height - 1)
         if len(lines) > room:
