@@ -35,6 +35,13 @@ LABELS = {
     "dsr_vip_health_path": "Page of the health check",
     "dsr_backend": "Backend",
     "dsr_vip": "VIP",
+    "dsr_rolling_tasks": "Tasks",
+    "dsr_rolling_backends": "Backends",
+    "dsr_rolling_serial": "At a time",
+    "dsr_rolling_timeout": "Longest wait",
+    "dsr_rolling_on_timeout": "After the longest wait",
+    "dsr_rolling_quiet": "Silence",
+    "dsr_rolling_allow_last": "The last one too",
 }
 MAX_LINE = 255
 

@@ -109,7 +109,7 @@ options:
       - Not with O(through), which goes around the load balancer.
     type: float
     default: 0
-    version_added: 0.2.0
+    version_added: 0.1.0
   interval:
     description:
       - With O(hold), how many seconds pass between two questions on each connection. All together, at most 5000
@@ -120,7 +120,7 @@ options:
       - A gap is measured no finer than this.
     type: float
     default: 0.2
-    version_added: 0.2.0
+    version_added: 0.1.0
   max_broken:
     description:
       - With O(hold) and O(expect_direct=true), the task fails if more connections than these broke. A connection that
@@ -129,14 +129,14 @@ options:
         that one resets it. A UDP flow breaks when it is not answered at the end.
     type: int
     default: 0
-    version_added: 0.2.0
+    version_added: 0.1.0
   max_moved:
     description:
       - With O(hold) and O(expect_direct=true), the task fails if more connections than these moved, that is,
         were answered by another MAC than before. This happens to UDP flows; what is moved of TCP breaks.
     type: int
     default: 0
-    version_added: 0.2.0
+    version_added: 0.1.0
 notes:
   - Needs root, or the capability C(CAP_NET_RAW).
   - With O(hold), who answers for the address is asked before connections are opened. A second load balancer that takes

@@ -14,7 +14,7 @@ from ansible.errors import AnsibleFilterError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.dsr.layer2.plugins.filter import surveys
+from ansible_collections.dsr.layer2.plugins.filter import rolling, surveys
 from ansible_collections.dsr.layer2.plugins.module_utils.nft_dsr import model
 
 SPECS = {
@@ -170,7 +170,7 @@ def test_what_becomes_of_it() -> None:
     assert surveys.survey_outlook("web", {}, [], False) == ""
 
 
-@pytest.mark.parametrize("name", ["vip", "remove_vip", "backend"])
+@pytest.mark.parametrize("name", ["vip", "remove_vip", "backend", "rolling"])
 def test_the_surveys(name: str) -> None:
     """Of the form that AWX takes, with the labels and choices that errors and the model know."""
     spec = SPECS[name]
@@ -187,12 +187,20 @@ def test_the_surveys(name: str) -> None:
         for kind in choices.pop("dsr_vip_health_check"):
             # A check of a VIP without a port of its own names none, so this one has one.
             assert surveys.survey_problem({**WEB, "dsr_vip_ports": "80", "dsr_vip_health_check": kind}, "vip") == ""
+    if name == "rolling":
+        assert choices.pop("dsr_rolling_on_timeout") == [rolling.FAIL, rolling.GO_ON]
+        assert choices.pop("dsr_rolling_allow_last") == ["false", "true"]
     assert choices == {}
 
 
 def test_the_playbook_reads_every_field() -> None:
     playbooks = Path(__file__).resolve().parents[4] / "playbooks"
-    for name, playbook in (("vip", "vip.yml"), ("remove_vip", "remove_vip.yml"), ("backend", "tasks/override.yml")):
+    for name, playbook in (
+        ("vip", "vip.yml"),
+        ("remove_vip", "remove_vip.yml"),
+        ("backend", "tasks/override.yml"),
+        ("rolling", "rolling.yml"),
+    ):
         text = (playbooks / playbook).read_text(encoding="utf-8")
         for field in SPECS[name]["spec"]:
             assert f'{field["variable"]}: "{{{{ {field["variable"]} | default(' in text
