@@ -20,7 +20,7 @@ TOOLS := tests/tools
 # Tests with real packets run one after the other unless JOBS says how many at once; those of pure logic on all processors.
 JOBS ?= 0
 PYTEST = $(VENV)/pytest --numprocesses $(JOBS) --dist worksteal
-PARTS := setup lint unit sanity archive dataplane playbooks molecule
+PARTS := setup lint unit browser sanity archive dataplane playbooks molecule
 
 ##@ See it work
 
@@ -53,6 +53,10 @@ lint: setup ## Formatting, types, YAML, shell, documentation, changelog, and the
 .PHONY: unit
 unit: setup ## Logic without a kernel: no root, no network
 	$(VENV)/pytest --numprocesses auto tests/unit $(ARGS)
+
+.PHONY: browser
+browser: setup ## The page of the playbook report in Chromium: light and dark, a desk and a phone, no script, print
+	$(VENV)/pytest tests/browser $(ARGS)
 
 .PHONY: sanity
 sanity: setup ## ansible-test sanity, with no ignore list

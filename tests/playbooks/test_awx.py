@@ -192,6 +192,11 @@ def test_jobs(project: Project, site: Site) -> None:
     assert site.served("10.77.0.101", 8080)["ok"] == 20
     assert set(project.ok(site, "vip", API).changed.values()) == {0}
 
+    # A page in the job's own folder
+    reported = project.ok(site, "report", {"dsr_report_file": "", "dsr_report_probe": "false"})
+    assert f"Wrote {project.folder}/dsr-report.html" in reported.said and not any(reported.changed.values())
+    assert (project.folder / "dsr-report.html").stat().st_size > 20_000
+
     # Another address, and a backend less.
     other = {
         **API,

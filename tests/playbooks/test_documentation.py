@@ -154,6 +154,7 @@ def test_the_guides(site: Site, clone: Clone) -> None:
         agent.wait_for("began; VIPs: 1, checked: 1, checks: 3")
         for command, said in [*shown("operate"), *shown("troubleshooting"), *shown("health_checks")]:
             line = re.sub(r"\bb1$", "web1", command.replace("192.0.2.", "10.77.0.")).replace(" lb1 ", " lb ")
+            line = line.replace("/srv/www", str(clone.folder))
             ran.add(line.split()[0])
             if line.startswith("ansible"):
                 clone.run(line)
