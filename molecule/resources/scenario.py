@@ -32,6 +32,7 @@ class Machine:
         self.address: str = settings["lab_address"]
         self.mac: str = settings["lab_mac"]
         self.network: str = settings.get("lab_network", "")
+        self.settings = settings
 
     def __repr__(self) -> str:
         return self.name
@@ -102,6 +103,7 @@ class Scenario:
         self._groups: dict[str, list[Machine]] = {
             group: [Machine(host, f"{name}-{host}", settings) for host, settings in content["hosts"].items()]
             for group, content in everything["children"].items()
+            if "hosts" in content  # or else it is another group by another name
         }
         self.vips: dict[str, dict[str, Any]] = {vip["name"]: vip for vip in everything["vars"]["dsr_vips"]}
 

@@ -26,7 +26,8 @@ from ansible_collections.dsr.layer2.plugins.plugin_utils.filtering import sugges
 Vip = Mapping[str, Any]
 Host = Mapping[str, Any]
 
-FAIL, GO_ON = "fail", "go_on"
+FAIL = "fail"
+GO_ON = "go_on"
 _LONGEST = 86400  # seconds
 
 

@@ -24,7 +24,8 @@ description:
   - An IPv6 VIP is held with a preferred lifetime of 0 (C(deprecated)), so that the host never chooses it as its own
     when it speaks to somebody. One that is there without that is set again.
   - At run time addresses and sysctls are set one by one, by iproute2 and in C(/proc/sys). Neither C(netplan apply) nor
-    C(sysctl --system) nor C(networkctl reload) is ever called, since they touch what belongs to others.
+    C(sysctl --system) nor C(networkctl reload) is ever called, no profile of NetworkManager is activated and no
+    interface brought up by ifupdown, since all of that touches what belongs to others.
 author:
   - dsr.layer2 authors (@dsr-layer2)
 extends_documentation_fragment:
@@ -73,13 +74,23 @@ options:
         files of the host together with it in a scratch folder, and nothing but the VIPs may change by it.
       - V(networkd) is a file of its own in C(/etc/systemd/network); a drop-in, where a C(.network) file for
         O(interface) alone exists.
+      - V(networkmanager) is a script in C(/etc/NetworkManager/dispatcher.d), which NetworkManager runs each time it
+        has set O(interface). From version 1.42 on it does so for C(lo) as well. No connection profile is made for
+        C(lo), as NetworkManager would take all other addresses off it.
+      - V(ifupdown) is a file of its own in C(/etc/network/interfaces.d), if C(/etc/network/interfaces) has it read.
+        Before it is installed, C(ifup --no-act) has to take it.
+      - V(systemd) is the unit C(nft-dsr-addresses.service).
       - V(none) brings no VIP back. The sysctl file is written all the same; without a VIP it does no harm, and with
         one that something else brings back at boot it must be there first.
-      - V(auto) takes netplan if the host has netplan files other than O(netplan_file), or else systemd-networkd if
-        that is enabled, or else what the VIPs are persisted by already. It is an error if there is none of them.
+      - V(auto) takes what is enabled and manages O(interface). It is netplan if the host has netplan files other than
+        O(netplan_file) (and these do not hand everything to NetworkManager), or else systemd-networkd, ifupdown or
+        NetworkManager, in this order; ahead of ifupdown is a NetworkManager that has a profile for O(interface). On
+        hosts with none of them it is what the VIPs are persisted by already, or else for C(lo) the unit, if systemd
+        runs. Otherwise it is an error.
+      - A choice that would not work on this host is an error that says why.
       - Files that this module wrote for another choice earlier are removed.
     type: str
-    choices: [auto, netplan, networkd, none]
+    choices: [auto, netplan, networkd, networkmanager, ifupdown, systemd, none]
     default: auto
   sysctl_file:
     description:

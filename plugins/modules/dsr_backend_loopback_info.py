@@ -100,7 +100,9 @@ persisted:
   type: dict
   contains:
     manager:
-      description: What has VIPs of O(interface) in a file of this collection; V(netplan), V(networkd) or V(none).
+      description:
+        - What has VIPs of O(interface) in a file of this collection; V(netplan), V(networkd), V(networkmanager),
+          V(ifupdown), V(systemd) or V(none).
       returned: success
       type: str
       sample: netplan

@@ -62,14 +62,22 @@ options:
         Before it is installed, C(netplan generate) renders all files of the host together with it in a scratch
         folder, and nothing but the addresses may change by it.
       - V(networkd) is a drop-in for the C(.network) file by which systemd-networkd manages the NIC.
+      - V(networkmanager) is a script in C(/etc/NetworkManager/dispatcher.d). NetworkManager takes addresses off a NIC
+        that its connection profile does not have, when the profile is activated or applied again and when the carrier
+        comes back; it then runs the script, which puts them on again. The profile stays as it is. Versions that run no
+        script after C(nmcli device reapply) (1.30 does not, 1.42 does) leave the addresses off after that command.
+      - V(ifupdown) is a file of its own in C(/etc/network/interfaces.d), if C(/etc/network/interfaces) has it read.
+        Before it is installed, C(ifup --no-act) has to take it.
       - V(systemd) is the unit C(nft-dsr-addresses.service), enabled at boot and each time the NIC comes back.
         Where PID 1 is not systemd its files are written and wait for it.
       - V(none) brings nothing back.
-      - V(auto) takes what manages this very NIC, netplan before systemd-networkd, and V(systemd) if neither does, or
-        does so by a pattern that can match other NICs as well.
+      - V(auto) takes what is enabled and manages this very NIC, in the order of netplan, systemd-networkd,
+        NetworkManager and ifupdown, and V(systemd) if none does, or does so by a pattern that can match other NICs as
+        well.
+      - A choice that would not work on this host is an error that says why.
       - Files that this module wrote for another choice earlier are removed.
     type: str
-    choices: [auto, netplan, networkd, systemd, none]
+    choices: [auto, netplan, networkd, networkmanager, ifupdown, systemd, none]
     default: auto
   netplan_file:
     description:
@@ -95,8 +103,9 @@ options:
 notes:
   - The ARP settings of the host are left alone. An C(arp_ignore) of 8, with which no address is answered for, is an
     error.
-  - At run time addresses are set by iproute2. Neither C(netplan apply) nor C(networkctl reload) is ever called, since
-    they touch what belongs to others.
+  - At run time addresses are set by iproute2. Neither C(netplan apply) nor C(networkctl reload) is ever called,
+    no profile of NetworkManager is activated and no interface brought up by ifupdown, since all of that touches what
+    belongs to others.
 seealso:
   - module: dsr.layer2.dsr_backend_loopback
   - module: dsr.layer2.nft_dsr_vips

@@ -323,6 +323,8 @@ REFUSALS: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("", {"vips": [FREE], "persist": "auto"}, "'persist: none'"),
     ("", {"vips": [FREE], "persist": "networkd"}, "systemd-networkd is not enabled"),
+    ("", {"vips": [FREE], "persist": "networkmanager"}, "NetworkManager is not enabled"),
+    ("", {"vips": [FREE], "persist": "ifupdown"}, "ifupdown is not enabled"),
     ("", {"vips": [FREE], "sysctl_file": "/etc/dsr.conf"}, "sysctl_file: /etc/dsr.conf would not be read at boot"),
     ("sysctl -qw net.ipv6.conf.lo.disable_ipv6=1", {"vips": [VIP6]}, f"vips[0]: {VIP6} cannot be held"),
 ]
@@ -482,6 +484,57 @@ def test_networkd_starts_with_the_vip_there(hosts: Hosts) -> None:
     boot_network(hosts.lab, "b1", eth0_is_up)
     assert set(hosts.held("b1", "lo")) == {f"{VIP}/32", "10.99.0.1/32", "10.88.0.1/32"}
     assert all(f"{VIP}/32" in held for held in seen)
+
+
+# An nmcli that says what the real one says of an interface that NetworkManager has set. (The real ones, and the real
+# ifupdown, are in the Molecule scenario "persistence".)
+NETWORKMANAGER = """
+wants=/etc/systemd/system/multi-user.target.wants
+mkdir -p $wants
+ln -s /lib/systemd/system/NetworkManager.service $wants/
+ln -s /lib/systemd/system/NetworkManager-dispatcher.service \\
+    /etc/systemd/system/dbus-org.freedesktop.nm-dispatcher.service
+printf '#!/bin/sh\\necho "100 (connected)"\\n' >/usr/local/bin/nmcli
+chmod 755 /usr/local/bin/nmcli
+"""
+SCRIPT = "/etc/NetworkManager/dispatcher.d/90-nft-dsr"
+
+
+def test_the_script_for_networkmanager_works(hosts: Hosts) -> None:
+    """It takes all off an interface but what it knows, and runs the script; nobody learns of the backend."""
+    for host in ("b1", "lb"):
+        hosts.lab.run(host, ["sh", "-c", NETWORKMANAGER])
+    assert hosts.backend(VIP, VIP6, persist="networkmanager")["files"] == [SCRIPT, SYSCTL]
+    assert hosts.vip_address(OTHER, VIPS6[1], persist="networkmanager")["files"] == [SCRIPT]
+    for host, link, wanted in (("b1", "lo", [VIP, VIP6]), ("lb", "eth0", [OTHER, VIPS6[1]])):
+        with hosts.asked(VIP) as report:
+            for event in ("up", "reapply"):
+                hosts.lab.ip(host, *(f"address delete {address} dev {link}" for address in wanted))
+                hosts.lab.run(host, [SCRIPT, link, "down"])
+                assert not {f"{VIP}/32", f"{OTHER}/32"} & set(hosts.held(host, link))
+                hosts.lab.run(host, [SCRIPT, link, event])
+                assert {f"{wanted[0]}/32", f"{wanted[1]}/128"} <= set(hosts.held(host, link))
+        assert report["asked"] and report["answers"] == {}
+    assert not hosts.backend(VIP, VIP6, persist="networkmanager")["changed"]
+    assert not hosts.vip_address(OTHER, VIPS6[1], persist="networkmanager")["changed"]
+    assert hosts.ask(OTHER) == {LB_MAC}
+    hosts.backend(purge=True, persist="networkmanager")
+    hosts.vip_address(purge=True, persist="networkmanager")
+    for host in ("b1", "lb"):
+        assert hosts.lab.run(host, ["find", "/etc/NetworkManager", "-name", "*nft*"]).stdout == ""
+
+
+def test_the_unit_of_a_backend_works(hosts: Hosts) -> None:
+    done = hosts.backend(VIP, VIP6, persist="systemd")
+    assert done["files"] == [SYSCTL, UNIT]
+    hosts.lab.ip("b1", f"address delete {VIP}/32 dev lo", f"address delete {VIP6}/128 dev lo")
+    verified = hosts.lab.run("b1", ["systemd-analyze", "verify", UNIT], check=False)
+    assert "nft-dsr-addresses" not in verified.stderr, verified.stderr
+    for line in re.findall(r"^ExecStart=(.*)$", hosts.lab.read("b1", UNIT), re.MULTILINE):
+        hosts.lab.run("b1", line.split())
+    assert not hosts.backend(VIP, VIP6, persist="systemd")["changed"]
+    assert hosts.info(VIP, VIP6)["persisted"]["manager"] == "systemd"
+    assert hosts.info(VIP, VIP6)["problems"] == []
 
 
 def test_the_unit_of_a_load_balancer_works(hosts: Hosts) -> None:

@@ -62,7 +62,8 @@ def file_mode(path: str) -> Optional[int]:
 def write_text(path: str, text: str, mode: int = 0o644) -> None:
     """Replace ``path`` by ``text`` in one step: a reader sees the old file or the new one, no half.
 
-    The folder is made when it is missing (0755). The data is on disk when this returns.
+    The folder is made when it is missing (0755). The data is on disk when this returns. The file is made where it
+    belongs, and so has the SELinux label of new files there.
     """
     folder = os.path.dirname(path) or "."
     temporary = ""

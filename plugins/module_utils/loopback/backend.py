@@ -36,7 +36,7 @@ from .persistence import NONE, Persistence
 from .suppression import Suppression
 
 MEMORY = "loopback"
-PERSIST = ("auto", "netplan", "networkd", NONE)
+PERSIST = ("auto", "netplan", "networkd", "networkmanager", "ifupdown", "systemd", NONE)
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _plan(host: Host, options: Options) -> Outcome:
         files=sorted({*suppression.files, *steps.files}),
         addresses=holding.final,
         warnings=warnings,
-        message=_message(holding, manager, options.persist, steps.files),
+        message=_message(holding, manager, persistence.described(manager, options.persist, "this host"), steps.files),
     )
 
 
@@ -182,12 +182,11 @@ def _exposed(holding: Holding, observed: Observed, suppression: Suppression) -> 
     ]
 
 
-def _message(holding: Holding, manager: str, persist: str, files: list[str]) -> str:
+def _message(holding: Holding, manager: str, how: str, files: list[str]) -> str:
     link = holding.request.interface
     if not holding.final:
         return f"no virtual IP of this module is on {link}"
     held = ", ".join(map(str, holding.final))
     if manager == NONE:
         return f"{held} on {link} until the next boot (persist: none)"
-    how = f"{manager}, which manages this host" if persist == "auto" else manager
     return f"{held} on {link}, brought back at boot by {how} ({', '.join(files)})"

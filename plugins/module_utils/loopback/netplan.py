@@ -77,6 +77,13 @@ class Netplan:
                 return self._find(name[len("10-netplan-") : -len(".network")])
         return None
 
+    @property
+    def for_networkmanager(self) -> bool:
+        """Whether netplan hands what it is not told otherwise of to NetworkManager."""
+        with self._scratch(None) as scratch:
+            done = self._host.run(["netplan", "get", "--root-dir", scratch, "all"], None)
+        return done.ok and re.search("^  renderer: [\"']?NetworkManager", done.stdout, re.MULTILINE) is not None
+
     def is_exact(self, device: NetplanId, link: Link) -> bool:
         """Whether ``device`` can be no other interface than ``link``."""
         text = self._render(None).get(_file_of(device))
@@ -135,8 +142,7 @@ class Netplan:
             if lacking:
                 raise HostError(
                     f"{self.file} was not installed: with it, netplan would not give {', '.join(lacking)} on "
-                    f"'{device.name}' to systemd-networkd (NetworkManager as its renderer is not supported yet); "
-                    f"choose another 'persist'"
+                    f"'{device.name}' to systemd-networkd (is NetworkManager its renderer?); choose another 'persist'"
                 )
 
     def _sources(self) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any, Optional
 
 from ..common.iproute import IPAddress, Link
 from . import match
+from .enabled import starts_at_boot
 from .host import Host
 from .model import ordered
 from .persisted import (
@@ -29,13 +30,6 @@ from .plan import FileState, Wanted
 _OWN_FILE = f"{NETWORKD_FOLDER}/00-dsr-lo.network"
 _FOLDERS = (NETWORKD_FOLDER, "/run/systemd/network", "/usr/local/lib/systemd/network", "/usr/lib/systemd/network")
 _UNIT = "systemd-networkd.service"
-# Where a unit is wanted from when something enabled it, a generator of netplan included.
-_ENABLED = (
-    f"/etc/systemd/system/*.wants/{_UNIT}",
-    f"/run/systemd/system/*.wants/{_UNIT}",
-    f"/run/systemd/generator*/*.wants/{_UNIT}",
-    f"/usr/lib/systemd/system/*.wants/{_UNIT}",
-)
 _MODE = 0o644  # systemd-networkd does not run as root
 
 
@@ -50,8 +44,7 @@ class Networkd:
     @property
     def in_charge(self) -> bool:
         """Whether systemd-networkd starts at boot."""
-        masked = self._host.symlink(f"/etc/systemd/system/{_UNIT}") == "/dev/null"
-        return not masked and any(self._host.glob(pattern) for pattern in _ENABLED)
+        return starts_at_boot(self._host, _UNIT)
 
     def network_file(self, link: Link) -> Optional[str]:
         """The .network file by which a running systemd-networkd manages ``link``."""

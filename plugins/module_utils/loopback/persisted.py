@@ -3,14 +3,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The files that bring virtual IPs and their settings back at boot, as text, and back from text. Pure.
 
-Every file starts with the same line. It is how we know our own files: one without it is somebody
-else's, and is never written to.
+Every file starts with the same line, a script has it below the name of its interpreter. It is how we know our own
+files: one without it is somebody else's, and is never written to.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import ipaddress
 import json
+import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,9 +30,12 @@ NETWORKD_FOLDER = "/etc/systemd/network"
 DROP_IN = "99-dsr.conf"
 UNIT = "nft-dsr-addresses.service"
 UNIT_FOLDER = "/etc/systemd/system"
+LOOPBACK = "lo"
 
 
 def is_ours(text: str) -> bool:
+    if text.startswith("#!"):
+        text = text.partition("\n")[2]
     return text.startswith(HEADER)
 
 
@@ -196,9 +201,25 @@ def sections_of(text: str) -> list[tuple[str, str, str]]:
     return rows
 
 
-# --- a unit of our own ----------------------------------------------------------------------------
+# --- files of commands: a unit of our own, a script for NetworkManager, a file for ifupdown -------
 
-_UNIT_ADDRESS = re.compile(r"ExecStart=\S+ address replace ([0-9a-f.:]+)/[0-9]+ dev (\S+)")
+# The only names that ifupdown reads in a whole folder.
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]+\Z")
+_COMMAND = re.compile(r"[^#]*/ip address replace ([0-9a-f.:]+)/[0-9]+ dev (\S+)")
+
+
+def add_commands(ip: str, link: str, addresses: Iterable[IPAddress]) -> list[str]:
+    """The commands that put addresses on ``link``. ``ip``: the program, with its folder."""
+    return [" ".join([ip, *add_address_arguments(link, host_interface(address))]) for address in ordered(addresses)]
+
+
+def command_addresses(text: str) -> dict[str, tuple[IPAddress, ...]]:
+    """The addresses of a file of our own that has such commands, by interface."""
+    found: dict[str, list[str]] = {}
+    for match in map(_COMMAND.match, text.splitlines()):
+        if match:
+            found.setdefault(match.group(2), []).append(match.group(1))
+    return {link: _parsed(texts) for link, texts in found.items()}
 
 
 def unit_text(ip: str, addresses: Mapping[str, Iterable[IPAddress]], devices: Sequence[str]) -> Optional[str]:
@@ -207,19 +228,20 @@ def unit_text(ip: str, addresses: Mapping[str, Iterable[IPAddress]], devices: Se
     It does not remain active: so it runs once more when one of its NICs comes back.
     """
     commands = [
-        " ".join([f"ExecStart={ip}", *add_address_arguments(link, host_interface(address))])
-        for link in sorted(addresses)
-        for address in ordered(addresses[link])
+        f"ExecStart={command}" for link in sorted(addresses) for command in add_commands(ip, link, addresses[link])
     ]
     if not commands:
         return None
+    # The loopback waits for nobody, and who listens at a virtual IP may wait for the network.
+    order = ["Before=network.target"]
+    if any(group and link != LOOPBACK for link, group in addresses.items()):
+        order = ["Wants=network-online.target", "After=network.target network-online.target"]
     return "\n".join(
         [
             HEADER,
             "[Unit]",
-            "Description=Virtual IP addresses of the DSR load balancer",
-            "Wants=network-online.target",
-            "After=network.target network-online.target",
+            "Description=Virtual IP addresses of Direct Server Return",
+            *order,
             *(f"Wants={device}\nAfter={device}" for device in devices),
             "",
             "[Service]",
@@ -233,15 +255,6 @@ def unit_text(ip: str, addresses: Mapping[str, Iterable[IPAddress]], devices: Se
     )
 
 
-def unit_addresses(text: str) -> dict[str, tuple[IPAddress, ...]]:
-    """The addresses of a unit of our own, by interface."""
-    found: dict[str, list[str]] = {}
-    for match in map(_UNIT_ADDRESS.match, text.splitlines()):
-        if match:
-            found.setdefault(match.group(2), []).append(match.group(1))
-    return {link: _parsed(texts) for link, texts in found.items()}
-
-
 def device_unit(interface: str) -> str:
     """The unit that udev makes for a NIC: its path in /sys, escaped as systemd-escape does."""
     escaped = "".join(
@@ -249,6 +262,64 @@ def device_unit(interface: str) -> str:
         for character in interface
     )
     return f"sys-subsystem-net-devices-{escaped}.device"
+
+
+def dispatcher_text(ip: str, addresses: Mapping[str, Iterable[IPAddress]]) -> Optional[str]:
+    """The script that NetworkManager's dispatcher runs whenever it has set an interface."""
+    cases = []
+    for link in sorted(addresses):
+        commands = add_commands(ip, link, addresses[link])
+        if commands:
+            cases += [f'"{link} up" | "{link} reapply")', *(f"    {command}" for command in commands), "    ;;"]
+    if not cases:
+        return None
+    return "\n".join(
+        [
+            "#!/bin/sh",
+            HEADER,
+            "# NetworkManager takes off an interface what its profile does not have. This puts the virtual IPs back.",
+            'case "$1 $2" in',
+            *cases,
+            "esac",
+            "",
+        ]
+    )
+
+
+def interfaces_text(ip: str, addresses: Mapping[str, Iterable[IPAddress]]) -> Optional[str]:
+    """The file that has ifupdown add addresses to interfaces that other files bring up.
+
+    One that can't be added must not make ifup give the interface up.
+    """
+    stanzas = []
+    for link in sorted(addresses):
+        commands = add_commands(ip, link, addresses[link])
+        if commands:
+            stanzas += ["", f"iface {link} inet manual", *(f"    up {command} || true" for command in commands)]
+    if not stanzas:
+        return None
+    return "\n".join([HEADER, "# Virtual IPs, beside what other files say of these interfaces", *stanzas, ""])
+
+
+def interfaces_read(text: str, folder: str, path: str) -> bool:
+    """Whether an ``interfaces`` file in ``folder`` has ``path`` read as well."""
+    for line in text.replace("\\\n", " ").splitlines():
+        words = line.split()
+        patterns = [posixpath.join(folder, word) for word in words[1:]]
+        if words[:1] == ["source"]:
+            found = [pattern for pattern in patterns if _same_path(path, pattern)]
+        elif words[:1] == ["source-directory"] and _PLAIN_NAME.match(posixpath.basename(path)):
+            found = [pattern for pattern in patterns if _same_path(posixpath.dirname(path), pattern.rstrip("/"))]
+        else:
+            found = []
+        if found:
+            return True
+    return False
+
+
+def _same_path(path: str, pattern: str) -> bool:
+    parts, patterns = path.split("/"), posixpath.normpath(pattern).split("/")
+    return len(parts) == len(patterns) and all(map(fnmatch.fnmatchcase, parts, patterns))
 
 
 # --- what we put where ----------------------------------------------------------------------------

@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Optional
+from typing import Optional, Union
 
 from ..common.errors import HostError
 from ..common.iproute import IPAddress, Link
 from .host import Host
+from .ifupdown import Ifupdown
 from .model import ordered
 from .netplan import Netplan
 from .networkd import Networkd
+from .networkmanager import NetworkManager
 from .persisted import NetplanId
 from .plan import Wanted
 from .unit import SystemdUnit
@@ -35,13 +37,20 @@ class Persistence:
             Netplan(host, path) for path in sorted(set(old_files)) if path.endswith(".yaml") and path != netplan_file
         ]
         self._networkd = Networkd(host)
+        self._networkmanager = NetworkManager(host)
+        self._ifupdown = Ifupdown(host)
         self._unit = SystemdUnit(host)
+        # Those that have one file for all interfaces, of commands that put addresses there
+        self._commanded = (self._networkmanager, self._ifupdown, self._unit)
+        self._reason = ""  # why it is a unit of our own, where that is not what was asked for
         self._device: Optional[NetplanId] = None
         self._target: Optional[str] = None
 
     def own_addresses(self) -> tuple[IPAddress, ...]:
         """What our files give to the link now."""
-        found = [*self._networkd.own_addresses(self._link), *self._unit.own_addresses().get(self._link.name, ())]
+        found = [*self._networkd.own_addresses(self._link)]
+        for keeper in self._commanded:
+            found += keeper.own_addresses().get(self._link.name, ())
         for netplan in (self._netplan, *self._old_netplans):
             device = netplan.own_device(self._link)
             if device is not None:
@@ -55,7 +64,15 @@ class Persistence:
             return self._netplan.name
         if self._networkd.own_files(self._link):
             return self._networkd.name
-        return self._unit.name if self._link.name in self._unit.own_addresses() else NONE
+        return next((keeper.name for keeper in self._commanded if self._link.name in keeper.own_addresses()), NONE)
+
+    def described(self, manager: str, persist: str, managed: str) -> str:
+        """Who brings the addresses back, and why that one if it was chosen here. ``managed``: what it manages."""
+        if persist != "auto":
+            return manager
+        if manager == self._unit.name:
+            return f"a unit of our own, since {self._reason}"
+        return f"{manager}, which manages {managed}"
 
     def networkd_files(self) -> list[str]:
         return self._networkd.own_files(self._link)
@@ -79,7 +96,7 @@ class Persistence:
         """What keeps addresses of lo (or of an interface like it): ``persist`` itself, or what it stands for."""
         if persist == NONE:
             return NONE
-        if persist == "netplan" or (persist == "auto" and self._netplan.in_charge):
+        if persist == "netplan" or (persist == "auto" and self._netplan_has_loopback()):
             self._require_netplan()
             self._device = self._netplan.device(self._link)
             if self._device is not None:
@@ -91,11 +108,19 @@ class Persistence:
             self._target = self._networkd.target(self._link)
             if self._target is not None:
                 return self._networkd.name
+        keepers = (self._ifupdown, self._networkmanager)
+        for keeper in reversed(keepers) if self._networkmanager.owns(self._link) else keepers:
+            if self._is(keeper, persist):
+                return keeper.name
         if persist == "auto" and self._netplan.installed and self._netplan.own_device(self._link) is not None:
             # Somebody chose it before, with nothing but our file for it to read
             self._device = self._netplan.own_device(self._link)
             return self._netplan.name
-        raise HostError(self._nothing_found(persist))
+        in_need = persist == "auto" and self._link.loopback and self._host.booted_with_systemd
+        if persist == "systemd" or in_need:
+            self._reason = self._reason or f"nothing else manages {self._link.name}"
+            return self._unit.name
+        raise HostError(self._nothing_found())
 
     def choose_for_nic(self, persist: str) -> str:
         """The same for a NIC: only what manages this very NIC already, or else a unit of our own."""
@@ -116,6 +141,10 @@ class Persistence:
                 return self._networkd.name
             if persist == "networkd":
                 raise HostError(self._not_managed("systemd-networkd", file is not None))
+        for keeper in (self._networkmanager, self._ifupdown):
+            if self._is(keeper, persist):
+                return keeper.name
+        self._reason = self._reason or f"nothing else manages {self._link.name}"
         return self._unit.name
 
     def _require_netplan(self) -> None:
@@ -135,18 +164,29 @@ class Persistence:
             why = f"knows {self._link.name} by a pattern that can match other NICs, which would get the addresses too"
         return f"persist: {manager} {why}; choose 'systemd' or 'none'"
 
-    def _nothing_found(self, persist: str) -> str:
+    def _netplan_has_loopback(self) -> bool:
+        """Whether netplan is in charge, and would give lo to systemd-networkd."""
+        if not self._netplan.in_charge:
+            return False
+        return self._netplan.others_device(self._link) is not None or not self._netplan.for_networkmanager
+
+    def _is(self, keeper: Union[NetworkManager, Ifupdown], persist: str) -> bool:
+        """Whether ``persist`` stands for ``keeper``, which has to be able to do it: an error if it was asked for."""
+        if persist != keeper.name and not (persist == "auto" and keeper.in_charge):
+            return False
+        why_not = keeper.why_not(self._link)
+        if why_not and persist != "auto":
+            raise HostError(f"persist: {why_not}; choose 'systemd' or 'none'")
+        self._reason = why_not
+        return not why_not
+
+    def _nothing_found(self) -> str:
         if not self._link.loopback:
             return f"persist: nothing that this version supports manages {self._link.name}; choose 'persist: none'"
-        others = []
-        if self._host.find("ifup") and self._host.exists("/etc/network/interfaces"):
-            others.append("ifupdown")
-        if self._host.glob("/etc/systemd/system/*.wants/NetworkManager.service"):
-            others.append("NetworkManager")
-        found = f" (there is {' and '.join(others)}, which this version does not support)" if others else ""
         return (
-            f"persist: neither netplan nor systemd-networkd manages the network of this host{found}; "
-            f"'persist: none' sets the addresses until the next boot and leaves it to you to bring them back"
+            f"persist: neither netplan, systemd-networkd, NetworkManager nor ifupdown manages {self._link.name} on "
+            f"this host, and no systemd runs on it; 'persist: none' sets the addresses until the next boot and leaves "
+            f"it to you to bring them back"
         )
 
     # --- what it wants -------------------------------------------------------------------------------
@@ -163,6 +203,7 @@ class Persistence:
                     wants.append(netplan.wanted(self._link, device, ()))
         target = self._target if manager == self._networkd.name else None
         wants.append(self._networkd.wanted(self._link, target, addresses))
-        if manager == self._unit.name or self._link.name in self._unit.own_addresses():
-            wants.append(self._unit.wanted(self._link.name, addresses if manager == self._unit.name else ()))
+        for keeper in self._commanded:
+            if manager == keeper.name or self._link.name in keeper.own_addresses():
+                wants.append(keeper.wanted(self._link.name, addresses if manager == keeper.name else ()))
         return wants

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dsr.layer2 authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A unit of our own that puts addresses back at boot, for NICs that nothing else manages."""
+"""A unit of our own that puts addresses back at boot, for interfaces that nothing else does it for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Optional
 
 from ..common.iproute import IPAddress
 from .host import Host
-from .persisted import UNIT, UNIT_FOLDER, device_unit, unit_addresses, unit_text
+from .persisted import LOOPBACK, UNIT, UNIT_FOLDER, command_addresses, device_unit, unit_text
 from .plan import FileState, Refresh, Wanted
 
 _FILE = f"{UNIT_FOLDER}/{UNIT}"
@@ -27,7 +27,7 @@ class SystemdUnit:
 
     def own_addresses(self) -> dict[str, tuple[IPAddress, ...]]:
         state = self._host.own_file(_FILE)
-        return unit_addresses(state.text) if state else {}
+        return command_addresses(state.text) if state else {}
 
     def wanted(self, link: str, addresses: Sequence[IPAddress]) -> Wanted:
         """The unit when ``link`` shall have ``addresses``, and what enables it."""
@@ -49,7 +49,7 @@ class SystemdUnit:
 
     def _device(self, link: str) -> Optional[str]:
         """The device unit of a NIC; None where udev makes none, as in containers: it would be waited for in vain."""
-        if not self._host.booted_with_systemd:
+        if link == LOOPBACK or not self._host.booted_with_systemd:
             return None
         unit = device_unit(link)
         if self._host.symlink(f"{UNIT_FOLDER}/{unit}.wants/{UNIT}") is not None:

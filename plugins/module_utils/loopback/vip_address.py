@@ -32,7 +32,7 @@ from .persisted import NETPLAN_FILE
 from .persistence import NONE, Persistence
 
 MEMORY = "vip-address"
-PERSIST = ("auto", "netplan", "networkd", "systemd", NONE)
+PERSIST = ("auto", "netplan", "networkd", "networkmanager", "ifupdown", "systemd", NONE)
 # How a backend comes to answer for a virtual IP, by IP version.
 _EXPOSED = {4: "does not suppress ARP", 6: "holds it on its NIC and not on lo"}
 
@@ -117,7 +117,7 @@ def _plan(host: Host, options: Options, resolve: Resolve) -> tuple[Outcome, list
             files=sorted(steps.files),
             addresses=holding.final,
             warnings=warnings,
-            message=_message(holding, manager, options.persist, steps.files),
+            message=_message(holding, manager, persistence.described(manager, options.persist, link.name), steps.files),
         ),
         added,
     )
@@ -197,16 +197,11 @@ def _check_segment(request: Request, answers: Mapping[str, frozenset[str]]) -> N
             )
 
 
-def _message(holding: Holding, manager: str, persist: str, files: Sequence[str]) -> str:
+def _message(holding: Holding, manager: str, how: str, files: Sequence[str]) -> str:
     link = holding.request.interface
     if not holding.final:
         return f"no virtual IP of this module is on {link}"
     held = ", ".join(map(str, holding.final))
     if manager == NONE:
         return f"{held} on {link} until the next boot (persist: none)"
-    how = manager
-    if persist == "auto" and manager == "systemd":
-        how = f"a unit of our own, since nothing else manages {link}"
-    elif persist == "auto":
-        how = f"{manager}, which manages {link}"
     return f"{held} on {link}, brought back at boot by {how} ({', '.join(files)})"

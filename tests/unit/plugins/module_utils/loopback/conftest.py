@@ -52,6 +52,8 @@ class Machine(Iproute):
         self.log: list[str] = []
         self.fail_at = ""  # a command or a change of an address that starts so fails
         self.networkd: dict[str, dict[str, Any]] = {}  # what networkctl says, by link
+        self.nmcli: dict[str, str] = {}  # what nmcli says, by link
+        self.ifupdown: dict[str, str] = {}  # what ifquery says, by its arguments
         self.devices: set[str] = set()  # device units that udev has made
         self.answers: dict[str, frozenset[str]] = {}  # who answers ARP on the segment
         self.asked: list[str] = []
@@ -168,6 +170,12 @@ class Machine(Iproute):
         if argv[0] == "networkctl":
             status = self.networkd.get(argv[-1])
             return Completed(tuple(argv), 0 if status else 1, json.dumps(status), "")
+        if argv[0] == "nmcli":
+            return Completed(tuple(argv), 0 if argv[-1] in self.nmcli else 8, self.nmcli.get(argv[-1], "") + "\n", "")
+        if argv[0] == "ifquery":
+            return Completed(tuple(argv), 0, self.ifupdown.get(" ".join(argv[1:]), ""), "")
+        if argv[0] == "ifup":
+            return self._ifup(argv)
         if argv[:2] == ["systemctl", "show"]:
             return Completed(tuple(argv), 0, "active\n" if argv[-1] in self.devices else "inactive\n", "")
         return Completed(tuple(argv), 0, "", "")
@@ -196,10 +204,45 @@ class Machine(Iproute):
                     (target / f"10-netplan-{name}.network").write_text(_rendered(name, device))
         return Completed(tuple(argv), 0, "", "")
 
-    def enable_networkd(self) -> None:
-        link = self.folder / "etc/systemd/system/multi-user.target.wants/systemd-networkd.service"
+    def _ifup(self, argv: Sequence[str]) -> Completed:
+        """ifup that is to do nothing: it tells of each command of each stanza that the files have for its interface."""
+        text = Path(argv[argv.index("--interfaces") + 1]).read_text()
+        told = []
+        stanza = ""
+        for line in text.splitlines():
+            words = line.split()
+            if words[:1] == ["iface"]:
+                stanza = words[1]
+            elif words[:1] == ["up"] and stanza == argv[-1].partition("=")[0]:
+                told.append(" ".join(words[1:]))
+        return Completed(tuple(argv), 0, "", "\n".join(told))
+
+    def enable(self, unit: str, wanted_by: str = "multi-user.target.wants") -> None:
+        link = self.folder / "etc/systemd/system" / wanted_by / unit
         link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to("/lib/systemd/system/systemd-networkd.service")
+        link.symlink_to(f"/lib/systemd/system/{unit}")
+
+    def enable_networkd(self) -> None:
+        self.enable("systemd-networkd.service")
+
+    def install_networkmanager(self, **states: str) -> None:
+        """``states``: what nmcli says of each link."""
+        self.enable("NetworkManager.service")
+        self.enable("dbus-org.freedesktop.nm-dispatcher.service", "")
+        self.programs["nmcli"] = "/usr/bin/nmcli"
+        self.nmcli = states
+
+    def install_ifupdown(self, interfaces: str, **more: str) -> None:
+        """``interfaces``: the file; lo and eth0 are brought up at boot unless ``more`` says otherwise."""
+        self.enable("networking.service")
+        self.programs.update(ifup="/sbin/ifup", ifquery="/sbin/ifquery")
+        self.put("/etc/network/interfaces", interfaces)
+        self.ifupdown = {
+            "--version": more.get("version", "ifquery version 0.8.41\n"),
+            "--list": more.get("auto", "lo\neth0\n"),
+            "--list --allow=hotplug": more.get("hotplug", ""),
+            "--state": more.get("state", "lo=lo\neth0=eth0\n"),
+        }
 
     def boot_systemd(self) -> None:
         self.put("/proc/1/comm", "systemd\n")

@@ -472,19 +472,25 @@ def test_netplan_that_would_change_more(machine: Any) -> None:
 
 
 def test_netplan_with_networkmanager(machine: Any) -> None:
+    """Whom netplan hands everything to is asked; to insist on netplan is an error."""
     machine.install_netplan(**{"01-desktop": "network:\n  version: 2\n  renderer: NetworkManager\n"})
-    message = refused(machine, VIP)
-    assert "NetworkManager" in message
+    message = refused(machine, VIP, persist="netplan")
+    assert "is NetworkManager its renderer?" in message
     assert "'persist'" in message
+    machine.install_networkmanager(lo="100 (connected (externally))")
+    assert machine.backend(VIP).persist == "networkmanager"
+    assert machine.get(NETPLAN) is None
 
 
 def test_nobody_in_charge(machine: Any) -> None:
     (machine.folder / "etc/netplan/50-base.yaml").unlink()
-    machine.programs["ifup"] = "/sbin/ifup"
-    machine.put("/etc/network/interfaces", "auto lo\n")
     message = refused(machine, VIP)
-    assert "there is ifupdown, which this version does not support" in message
+    assert "neither netplan, systemd-networkd, NetworkManager nor ifupdown manages lo" in message
     assert "'persist: none'" in message
+    machine.boot_systemd()
+    done = machine.backend(VIP)
+    assert done.persist == "systemd"
+    assert "a unit of our own, since nothing else manages lo" in done.message
 
 
 def test_persist_that_would_not_work(machine: Any) -> None:

@@ -122,7 +122,7 @@ def test_unit() -> None:
     assert ("Service", "Type", "oneshot") in rows
     assert ("Unit", "After", "a.device") in rows
     assert ("Install", "WantedBy", "multi-user.target a.device") in rows
-    assert persisted.unit_addresses(text) == {"eth0": ips("10.0.0.1", "10.0.0.2"), "eth1": ips("fd00::1")}
+    assert persisted.command_addresses(text) == {"eth0": ips("10.0.0.1", "10.0.0.2"), "eth1": ips("fd00::1")}
     assert persisted.unit_text("/sbin/ip", {"eth0": ()}, []) is None
 
 
