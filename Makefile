@@ -17,9 +17,9 @@ unexport PYTHONPATH
 VENV := .venv/bin
 STAMPS := .cache/stamps
 TOOLS := tests/tools
-# Tests with real packets run one after the other unless JOBS says how many at once; those of pure logic on all processors.
-JOBS ?= 0
-PYTEST = $(VENV)/pytest --numprocesses $(JOBS) --dist worksteal
+# Tests whose packets are timed run one after the other unless JOBS says how many at once, those of playbooks two at a time, and
+# those of pure logic on all processors.
+PYTEST = $(VENV)/pytest --numprocesses $(or $(JOBS),$(1)) --dist worksteal
 PARTS := setup lint unit browser sanity archive dataplane playbooks molecule
 
 ##@ See it work
@@ -64,11 +64,11 @@ sanity: setup ## ansible-test sanity, with no ignore list
 
 .PHONY: dataplane
 dataplane: setup require-root ## Real packets through real rules, in network namespaces (root)
-	$(PYTEST) tests/dataplane $(ARGS)
+	$(call PYTEST,0) tests/dataplane $(ARGS)
 
 .PHONY: playbooks
 playbooks: setup require-root ## The playbooks, on machines made of namespaces (root)
-	$(PYTEST) tests/playbooks $(ARGS)
+	$(call PYTEST,2) tests/playbooks $(ARGS)
 
 .PHONY: molecule
 molecule: setup require-root ## Roles and playbooks on systemd machines in containers, with a reboot (root)

@@ -27,6 +27,7 @@ from .packet import (
     PROTOCOL_FRAGMENT,
     PROTOCOL_ICMP,
     PROTOCOL_ICMPV6,
+    PROTOCOL_UDP,
     IPAddress,
 )
 
@@ -233,6 +234,31 @@ def _ipv6_replies_from(source: IPv6Address, protocol: int, port: int) -> Program
 def _same_address(where: int, address: IPv6Address) -> list[_Step]:
     words = struct.unpack("!4I", address.packed)
     return [_equal(LOAD_WORD, where + 4 * index, word) for index, word in enumerate(words)]
+
+
+def marked_datagrams(port: int, mark: bytes) -> Program:
+    """Datagrams of UDP to a port whose content begins with four certain bytes, to this NIC, of either family."""
+    (word,) = struct.unpack("!I", mark)
+    return _assemble(
+        [
+            _equal(LOAD_BYTE, PACKET_TYPE, PACKET_HOST),
+            _equal(LOAD_BYTE, VLAN_TAG_PRESENT, 0),
+            _equal(LOAD_HALF, 12, ETHERTYPE_IPV4, otherwise="ipv6"),
+            _equal(LOAD_BYTE, _IP + 9, PROTOCOL_UDP),
+            _Test(Instruction(LOAD_HALF, _IP + 6), JUMP_SET, 0x1FFF, wanted=False),
+            Instruction(LOAD_X_HEADER, _IP),
+            _equal(LOAD_HALF_AT_X, _IP + 2, port),
+            _equal(LOAD_WORD_AT_X, _IP + 8, word),
+            *_ACCEPT,
+            "ipv6",
+            _equal(LOAD_HALF, 12, ETHERTYPE_IPV6),
+            _equal(LOAD_BYTE, _IP + 6, PROTOCOL_UDP),
+            _equal(LOAD_HALF, _IP6_PAYLOAD + 2, port),
+            _equal(LOAD_WORD, _IP6_PAYLOAD + 8, word),
+            *_ACCEPT,
+            *_DROP,
+        ]
+    )
 
 
 def nothing() -> Program:
