@@ -12,7 +12,7 @@ from typing import Any, Callable
 
 from ansible_collections.dsr.layer2.plugins.filter.pools import addresses_of, held_by
 from ansible_collections.dsr.layer2.plugins.module_utils.common.neighbours import question_of
-from ansible_collections.dsr.layer2.plugins.plugin_utils.filtering import told
+from ansible_collections.dsr.layer2.plugins.plugin_utils.filtering import macs_of, told
 
 Vip = Mapping[str, Any]
 HostVars = Mapping[str, Mapping[str, Any]]
@@ -247,20 +247,39 @@ def _macs(run: _Run) -> dict[str, str]:
     }
 
 
+def _owned(run: _Run) -> dict[str, str]:
+    """Whose NIC a MAC is, of the load balancers whose addresses something else moves from one to the other."""
+    owners = {}
+    for host, _unused in run.load_balancers():
+        facts = run.variable(host, "ansible_facts", {})
+        if str(run.variable(host, "load_balancer_manage_address", True)).lower() in ("false", "no"):
+            owners.update(dict.fromkeys(macs_of(facts), host))
+    return owners
+
+
 def _of_neighbours(run: _Run) -> Iterator[str]:
     known = _macs(run)
+    owners = _owned(run)
+    holders: dict[str, set[str]] = {}
+    for _unused, answer in run.neighbours():
+        for entry in answer.get("answers", ()):
+            holders.setdefault(entry["address"], set()).update(owners[mac] for mac in entry["macs"] if mac in owners)
     for host, answer in run.neighbours():
         if "answers" not in answer:
             yield f"{host}: {_complaint(answer)}"
         for entry in answer.get("answers", ()):
             for mac in entry["macs"]:
+                # The one that has it now is heard by the others, and hears none of them.
+                if mac in owners and len(holders[entry["address"]]) == 1:
+                    continue
                 version = ip_address(entry["address"]).version
                 why = "ARP is not suppressed there" if version == 4 else "it holds the VIP on its NIC as well"
-                who = (
-                    f"its backend {known[mac]}: {why}"
-                    if mac in known
-                    else "another host: two hosts must not hold one address"
-                )
+                if mac in known:
+                    who = f"its backend {known[mac]}: {why}"
+                elif mac in owners:
+                    who = f"{owners[mac]}: only one load balancer may hold it at a time"
+                else:
+                    who = "another host: two hosts must not hold one address"
                 question = question_of(version)
                 yield f"{host}: {mac} answers {question} for the VIP {entry['address']} as well. That is {who}"
 

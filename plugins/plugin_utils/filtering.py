@@ -1,11 +1,11 @@
 # Copyright (c) 2026, the dsr.layer2 authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What filters have in common: how they tell of a problem, and names that are nearly right."""
+"""What filters have in common: how they tell of a problem, names that are nearly right, and facts of hosts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, Callable, TypeVar
 
@@ -46,3 +46,12 @@ def suggestion(text: str, known: Iterable[str]) -> str:
     names = list(known)
     near = get_close_matches(text, names, 1)
     return f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names) or 'none'}"
+
+
+def macs_of(facts: Any) -> Iterator[str]:
+    """The MAC addresses of a host's NICs, from its ansible_facts."""
+    if isinstance(facts, Mapping):
+        for name in facts.get("interfaces") or ():
+            nic = facts.get(str(name).replace("-", "_"))
+            if isinstance(nic, Mapping) and nic.get("macaddress"):
+                yield str(nic["macaddress"]).lower()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Optional
 
+from ..filtering import macs_of
 from .model import Answer, Gathered, Probed
 
 HostVars = Mapping[str, Mapping[str, Any]]
@@ -44,7 +45,7 @@ def gathered(
         neighbours=tuple(answer for answer in answers(BALANCERS, "__dsr_report_neighbours", "answers") if answer.asked),
         backends=answers(BACKENDS, "__dsr_report_loopback", "vips"),
         due=_due(balancers, hosts),
-        macs={mac: host for host in groups.get(BALANCERS, ()) for mac in _macs(variables[host].get("ansible_facts"))},
+        macs={mac: host for host in groups.get(BALANCERS, ()) for mac in macs_of(variables[host].get("ansible_facts"))},
         clients=clients,
         probes=tuple(
             probe
@@ -69,15 +70,6 @@ def _answer(host: str, registered: Any, key: str) -> Answer:
     if key in registered and not registered.get("unreachable"):
         return Answer(host, registered)
     return Answer(host, problem=str(registered.get("msg") or "it returned nothing"))
-
-
-def _macs(facts: Any) -> Iterator[str]:
-    """The MAC addresses of a host's NICs."""
-    if isinstance(facts, Mapping):
-        for name in facts.get("interfaces") or ():
-            nic = facts.get(str(name).replace("-", "_"))
-            if isinstance(nic, Mapping) and nic.get("macaddress"):
-                yield str(nic["macaddress"]).lower()
 
 
 def _due(balancers: Sequence[Answer], hosts: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:

@@ -266,6 +266,45 @@ def test_a_problem(host: str, registered: str, value: Any, problem: str) -> None
     assert found["summary"] == []
 
 
+def pair(*heard: str) -> dict[str, dict[str, Any]]:
+    """Two load balancers between which something else moves the VIP, and whom each hears answer for it."""
+    seen = everything()
+    for name, mac, answer in zip(("lb", "lb2"), ("02:00:00:00:00:0A", "02:00:00:00:00:0B"), heard):
+        seen[name] = deepcopy(everything()["lb"])
+        seen[name].update(
+            ansible_facts={"interfaces": ["lo", "eth0"], "lo": {}, "eth0": {"macaddress": mac}},
+            load_balancer_manage_address=False,
+        )
+        seen[name]["__dsr_seen_neighbours"] = {
+            "answers": [{"address": "192.0.2.100", "macs": [answer] if answer else []}]
+        }
+    return seen
+
+
+PAIR = {**GROUPS, "dsr_load_balancers": ["lb", "lb2"]}
+
+
+def test_a_standby_hears_the_active_one() -> None:
+    assert reports.verification(WANTED, HOSTS, pair("", "02:00:00:00:00:0a"), PAIR)["problems"] == []
+
+
+def test_load_balancers_that_both_hold_a_vip() -> None:
+    seen = pair("02:00:00:00:00:0b", "02:00:00:00:00:0a")
+    assert reports.verification(WANTED, HOSTS, seen, PAIR)["problems"] == [
+        "lb: 02:00:00:00:00:0b answers ARP for the VIP 192.0.2.100 as well. "
+        "That is lb2: only one load balancer may hold it at a time",
+        "lb2: 02:00:00:00:00:0a answers ARP for the VIP 192.0.2.100 as well. "
+        "That is lb: only one load balancer may hold it at a time",
+    ]
+
+
+def test_a_load_balancer_that_has_its_addresses_from_here_shares_none() -> None:
+    seen = pair("", "02:00:00:00:00:0a")
+    del seen["lb"]["load_balancer_manage_address"]
+    (problem,) = reports.verification(WANTED, HOSTS, seen, PAIR)["problems"]
+    assert "two hosts must not hold one address" in problem
+
+
 VIP6 = "2001:db8::100"
 
 
