@@ -38,7 +38,7 @@ def test_all_ports_and_any_take_large_datagrams(balancer: Balancer, version: int
     assert result["ok"] == 20 and len(result["by_host"]) == 3, result
     if scheduler == "round_robin":
         balancer.serve(scheduler, "any", None, version=version)
-        # One after the other: of a client's very first packets, several at once on several processors may each be scheduled.
+        # One after the other: a client's first packets, at once on several processors, may each be scheduled.
         result = balancer.connect(UDP, 20, "--size", 4000, "--concurrency", 1, protocol="udp")
         assert result["ok"] == 20 and len(result["by_host"]) == 1, result
 
