@@ -202,8 +202,8 @@ def _link(service: Service) -> Markup:
 def _legend(site: Site) -> Markup:
     way = way_back(site)
     return Markup(
-        "<ol><li>To the VIP, in a frame for the load balancer’s MAC address.</li>"
-        "<li>The same packet, in a frame for the backend’s MAC address.</li>"
+        "<ol><li>To the VIP, in a frame for the load balancer\u2019s MAC address.</li>"
+        "<li>The same packet, in a frame for the backend\u2019s MAC address.</li>"
         '<li data-way="{0}">The reply, straight to the client: <span class="{0}">{1}</span>.</li></ol>'
     ).format(way.role, clean(way.text))
 
