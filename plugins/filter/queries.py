@@ -97,7 +97,14 @@ def _check(text: str, parsed: Mapping[str, Any], data: Any) -> None:
     """Refuse what can only be null or false, whatever the state of the VIPs."""
     made = {node["value"] for node in _nodes(parsed) if node["type"] == "key_val_pair"}
     known = _KEYS.union(made, _keys(data))
+    calls = [node for node in _nodes(parsed) if node["type"] == "function_expression"]
+    passed = {id(argument) for node in calls for argument in node["children"]}
     for node in _nodes(parsed):
+        if node["type"] == "expref" and id(node) not in passed:
+            raise ConfigError(
+                "expression",
+                f"{text!r} has '&' where no function takes it; it belongs in one such as sort_by(@, &name)",
+            )
         if node["type"] == "field" and node["value"] not in known:
             key = node["value"]
             meant = f"{suggestion(key, sorted(known))}; text stands between single quotes"

@@ -89,3 +89,23 @@ def test_a_backend_that_can_not_take_a_vip_on_stops_the_run(site: Site) -> None:
     after = site.traces()
     assert after["lb"] == before["lb"]  # nothing is sent to a backend that would not take it
     assert after["b2"] == before["b2"]
+
+
+def test_load_balancers_one_after_the_other_standby_first(twin_site: Site) -> None:
+    site = twin_site
+    site.variables["dsr_verify"] = False
+    site.lab.ip("lb", "address add 10.77.0.100/32 dev eth0")
+    play = site.ok("site")
+    works = play.output[play.output.index("PLAY [Load balancers are brought to dsr_vips]") :]
+    standby, active, *_rest = works.split("PLAY [")[1:]
+    assert "[lb2]" in standby and "[lb]" not in standby
+    assert "[lb]" in active and "[lb2]" not in active
+
+    # What fails on the standby ends the run, and the active one is as it was.
+    site.variables["dsr_vips"] = [API]
+    site.lab.run("lb2", ["rm", "-r", "/etc/nft-dsr"])
+    site.lab.write("lb2", "/etc/nft-dsr", "in the way\n")
+    before = site.traces()
+    site.fails("site")
+    assert site.traces()["lb"] == before["lb"]
+    assert set(site.vips("lb")) == {"web"}

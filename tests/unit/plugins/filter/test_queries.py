@@ -82,6 +82,8 @@ def test_questions(data: Any, expression: str, more: dict[str, Any], answer: Any
         ([], UNHEALTHY, {"vip": "mail"}, "vip: there is no VIP 'mail'; there are: none"),
         ([WEB], "length(@)", {"vip": "web", "together": True}, "together: has no use with the name of one VIP"),
         ([WEB], "length(@)", {"together": "often"}, "together: 'often' is neither true nor false"),
+        ([WEB], "&backends", {}, "expression: '&backends' has '&' where no function takes it"),
+        ([WEB], "backends[].[&name]", {}, "has '&' where no function takes it"),
         # The task that should have told has failed, or was skipped.
         ({"failed": True, "msg": "nft is not installed"}, "name", {}, "vips: this is no result .*: nft is not"),
         ({"skipped": True, "changed": False}, "name", {}, "vips: this is no result .*: it has skipped, changed"),
