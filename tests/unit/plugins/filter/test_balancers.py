@@ -11,12 +11,12 @@ import pytest
 
 from ansible_collections.dsr.layer2.plugins.filter import balancers
 
-VIPS = [
+VIPS = (
     {"name": "web", "address": "192.0.2.100"},
     {"name": "tls", "address": "192.0.2.100"},
     {"name": "api", "address": "192.0.2.101"},
     {"name": "web6", "address": "2001:db8:0::100"},
-]
+)
 
 
 def host(*addresses: str, vips: Any = VIPS) -> dict[str, Any]:
