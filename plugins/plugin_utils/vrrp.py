@@ -150,9 +150,7 @@ def _balancer(name: str, host: Mapping[str, Any]) -> Balancer:
         name,
         address,
         str(nic),
-        None
-        if priority in (None, "")
-        else _whole(priority, f"{name}.high_availability_priority", LOWEST, HIGHEST),
+        None if priority in (None, "") else _whole(priority, f"{name}.high_availability_priority", LOWEST, HIGHEST),
     )
 
 
@@ -210,7 +208,7 @@ def _owners(group: Sequence[Balancer], options: Options) -> list[Balancer]:
         if given:
             raise ConfigError(
                 f"{given[0].name}.high_availability_priority",
-                "VIPs are spread, each load balancer comes first for its own; set high_availability_spread: false as well",
+                "VIPs are spread, each LB comes first for its own; set high_availability_spread: false as well",
             )
         return list(group)
     if given and len(given) < len(group):
@@ -255,7 +253,9 @@ def _router_ids(owners: Sequence[Balancer], options: Options) -> dict[str, int]:
 
 
 def _addresses(vips: Sequence[Mapping[str, Any]]) -> list[str]:
-    return sorted({str(ip_address(str(vip["address"]))) for vip in vips}, key=lambda text: (":" in text, ip_address(text)))
+    return sorted(
+        {str(ip_address(str(vip["address"]))) for vip in vips}, key=lambda text: (":" in text, ip_address(text))
+    )
 
 
 def assign(addresses: Sequence[str], names: Sequence[str]) -> dict[str, list[str]]:
@@ -315,8 +315,8 @@ def strangers(plan_of: Mapping[str, Any], seen: Sequence[Mapping[str, Any]]) -> 
     for router in seen:
         if router["router_id"] in ids and router["source"] not in ours:
             return (
-                f"high_availability_router_id: {router['router_id']} is in use on the segment of {plan_of['interface']} "
-                f"by {router['source']}, which is none of these load balancers; choose another range of ids"
+                f"high_availability_router_id: {router['router_id']} is in use on the segment of "
+                f"{plan_of['interface']} by {router['source']}, which is none of these load balancers; choose another range of ids"
             )
     return ""
 
