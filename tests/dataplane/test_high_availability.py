@@ -50,14 +50,22 @@ def whole(held: Running, what: str, longest: float) -> None:
     assert result["longest_gap"] <= longest, result
 
 
+def heard(watched: Running, text: str) -> str:
+    """All that a program has printed once it has printed that."""
+    until(lambda: text in watched.printed(), f"it says {text}")
+    return watched.printed()
+
+
 @pytest.mark.parametrize("address", [WEB, WEB6])
 def test_a_planned_move_and_back(pair: Pair, address: str) -> None:
     pair.up()
     held = pair.hold(address, 1000, 0.1)
     pair.away("lb")
     pair.settle("lb2")
+    pair.sends("lb2")
     pair.away("lb", False)
     pair.settle("lb")
+    pair.sends("lb")
     # Each connection says something every 0.1 s, and 0.1 s is what a move may cost.
     whole(held, f"planned move and back, {address}", 0.2)
 
@@ -79,6 +87,7 @@ def test_the_active_one_is_dead_at_once(pair: Pair) -> None:
     held, held6 = pair.hold(WEB, 500, 0.1), pair.hold(WEB6, 500, 0.1)
     pair.lab.unplug("lb")
     until(lambda: pair.holds("lb2"), "lb2 has the VIPs")
+    pair.sends("lb2")
     whole(held, "dead load balancer", 0.6)
     whole(held6, "dead load balancer, IPv6", 0.6)
 
@@ -125,9 +134,10 @@ def test_cut_from_each_other_but_not_from_the_clients(pair: Pair) -> None:
     pair.up()
     held = pair.hold(WEB, 500, 0.1)
     for name, other in (("lb", "10.77.0.3"), ("lb2", "10.77.0.2")):
-        rules = f"table ip cut {{ chain input {{ type filter hook input priority 0; ip saddr {other} drop; }} }}"
+        rules = f"table ip cut {{ chain input {{ type filter hook input priority 0; ip saddr {other} drop; }}; }}"
         pair.lab.run(name, ["nft", "-f", "-"], input=rules)
     until(lambda: pair.holds("lb") and pair.holds("lb2"), "both have the VIPs")
+    pair.sends("lb2")
     for name in NAMES:
         pair.lab.run(name, ["nft", "delete", "table", "ip", "cut"])
     pair.settle("lb")
@@ -143,8 +153,7 @@ def test_one_more_vip_leaves_the_others_alone(pair: Pair) -> None:
         for name in reversed(NAMES):
             pair.reload(name)
         pair.settle("lb")
-        watched.wait_for("10.77.0.102")
-        said = watched.printed
+        said = heard(watched, "10.77.0.102")
     assert "Deleted" not in said, said
     whole(held, "a VIP more", 0.2)
 
@@ -184,6 +193,7 @@ def test_both_work_when_vips_are_spread(pair: Pair) -> None:
     held = [pair.hold(address, 200, 0.1) for address in (WEB, WEB6)]
     pair.lab.unplug("lb2")
     until(lambda: pair.holds("lb"), "lb has all VIPs")
+    pair.sends("lb")
     for one in held:
         whole(one, "spread, one of two dead", 0.6)
 
@@ -213,6 +223,7 @@ def test_what_becomes_of_tracked_connections(pair: Pair) -> None:
     held = pair.hold(TRACKED, 200, 0.1)
     pair.away("lb")
     pair.settle("lb2")
+    pair.sends("lb2")
     result: dict[str, Any] = held.stop()
     print(f"round_robin, planned move: {result['broken']} of {result['connections']} broken")
     assert result["opened"] == result["connections"]
@@ -225,6 +236,5 @@ def test_asking_for_the_chain_is_no_transaction(pair: Pair) -> None:
         for _time in range(3):
             pair.lab.run("lb", pair.plan("lb")["checks"][0]["command"].split())
         pair.lab.run("lb", ["nft", "add", "table", "netdev", "somebody"])
-        watched.wait_for("somebody")
-        said = watched.printed
+        said = heard(watched, "somebody")
     assert said.count("# new generation") <= 1 and "ingress_eth0" not in said, said

@@ -35,7 +35,7 @@ _ROLE = Path(__file__).resolve().parents[2] / "roles/high_availability"
 def rendered(plan: Mapping[str, Any]) -> str:
     """The role's own template, as Ansible fills it in."""
     loader = jinja2.FileSystemLoader(_ROLE / "templates")
-    environment = jinja2.Environment(  # noqa: S701 - no page
+    environment = jinja2.Environment(
         loader=loader, trim_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
     )
     return environment.get_template("nft-dsr.conf.j2").render(__high_availability_plan=plan)
@@ -114,8 +114,9 @@ class Pair:
         self._signal(name, "HUP")
 
     def _signal(self, name: str, what: str) -> None:
-        for file in ("/run/dsr-keepalived.pid", "/run/dsr-vrrp.pid")[: 1 if what == "HUP" else 2]:
-            self.lab.run(name, ["kill", f"-{what}", self.lab.read(name, file).strip()], check=False)
+        files = ("/run/dsr-keepalived.pid",) if what == "HUP" else ("/run/dsr-vrrp.pid", "/run/dsr-keepalived.pid")
+        # All at once: the one that votes would otherwise see its parent die, and tidy up.
+        self.lab.run(name, ["kill", f"-{what}", *(self.lab.read(name, file).strip() for file in files)])
 
     def kill(self, name: str) -> None:
         """SIGKILL: nobody is told, and no address is taken off."""
@@ -141,6 +142,15 @@ class Pair:
         """Wait until this one has all VIPs and the other none; for how long, in seconds."""
         other = NAMES[1 - NAMES.index(name)]
         return until(lambda: self.holds(name) and self.holds_none(other), f"{name} alone has the VIPs")
+
+    def sends(self, name: str, packets: int = 3000) -> None:
+        """Wait until it has sent as many packets on."""
+
+        def sent() -> int:
+            return int(self.lab.read(name, "/sys/class/net/eth0/statistics/tx_packets"))
+
+        before = sent()
+        until(lambda: sent() >= before + packets, f"{name} sends {packets} packets on")
 
     def hold(self, address: str = WEB, count: int = 200, interval: float = 0.02) -> Running:
         """Connections that are kept open and busy until ``stop()``."""
