@@ -264,11 +264,13 @@ def assign(addresses: Sequence[str], names: Sequence[str]) -> dict[str, list[str
     Rendezvous hashing (Thaler and Ravishankar, 1998) with bounded loads (Mirrokni, Thorup and Zadimoghaddam, 2016):
     each address goes to the first of its own order of the load balancers that has room.
     """
-    room = -(-len(addresses) // len(names)) if names else 0
+    least, over = divmod(len(addresses), len(names))
     held: dict[str, list[str]] = {name: [] for name in names}
     for address in addresses:
         order = sorted(names, key=lambda name: hashlib.sha256(f"{name} {address}".encode()).digest())
-        next(held[name] for name in order if len(held[name]) < room).append(address)
+        name = next(name for name in order if len(held[name]) < least + (1 if over else 0))
+        over -= len(held[name]) == least
+        held[name].append(address)
     return held
 
 
@@ -277,7 +279,7 @@ def _checks(own: Balancer, options: Options) -> list[dict[str, Any]]:
     checks: list[dict[str, Any]] = [
         {
             "name": "dsr_rules",
-            "command": f"{options.nft} -c add rule netdev nft_dsr {chain_of(own.interface)} continue",
+            "command": f"{options.nft} -c add rule netdev nft_dsr ingress_{own.interface} continue",
             "interval": 1,
             "timeout": 2,
             "fall": 2,
@@ -298,14 +300,6 @@ def _checks(own: Balancer, options: Options) -> list[dict[str, Any]]:
             }
         )
     return checks
-
-
-def chain_of(interface: str) -> str:
-    """The chain of the rules at the NIC's ingress."""
-    return CHAIN.format(interface)
-
-
-CHAIN = "ingress_{}"
 
 
 def strangers(plan_of: Mapping[str, Any], seen: Sequence[Mapping[str, Any]]) -> str:

@@ -44,7 +44,8 @@ PACKET_TYPE = ANCILLARY + 4
 VLAN_TAG_PRESENT = ANCILLARY + 48
 
 PACKET_HOST = 0  # addressed to this NIC, coming in
-PACKET_MULTICAST = 2  # 1 is a broadcast; what is above goes to others, or goes out
+PACKET_MULTICAST = 2  # 1 is a broadcast
+PACKET_OTHER_HOST = 3  # what is above goes out
 
 _WHOLE_FRAME = 0x40000
 
@@ -255,6 +256,24 @@ def marked_datagrams(port: int, mark: bytes) -> Program:
             _equal(LOAD_BYTE, _IP + 6, PROTOCOL_UDP),
             _equal(LOAD_HALF, _IP6_PAYLOAD + 2, port),
             _equal(LOAD_WORD, _IP6_PAYLOAD + 8, word),
+            *_ACCEPT,
+            *_DROP,
+        ]
+    )
+
+
+def adverts(protocol: int) -> Program:
+    """Packets of a protocol that this NIC hears, to it or to many, of either family."""
+    return _assemble(
+        [
+            _Test(Instruction(LOAD_BYTE, PACKET_TYPE), JUMP_GREATER, PACKET_OTHER_HOST, wanted=False),
+            _equal(LOAD_BYTE, VLAN_TAG_PRESENT, 0),
+            _equal(LOAD_HALF, 12, ETHERTYPE_IPV4, otherwise="ipv6"),
+            _equal(LOAD_BYTE, _IP + 9, protocol),
+            *_ACCEPT,
+            "ipv6",
+            _equal(LOAD_HALF, 12, ETHERTYPE_IPV6),
+            _equal(LOAD_BYTE, _IP + 6, protocol),
             *_ACCEPT,
             *_DROP,
         ]

@@ -24,6 +24,7 @@ ALL_PROTOCOLS = 0x0003  # ETH_P_ALL
 _SO_ATTACH_FILTER = 26
 _SO_TIMESTAMPNS = 35
 _SO_RCVBUFFORCE = 33
+_SOL_PACKET, _ADD_MEMBERSHIP, _ALL_MULTICAST = 263, 1, 2
 
 _RECEIVE_BUFFER = 4 * 1024 * 1024
 _LARGEST_FRAME = 65536 + 64
@@ -90,6 +91,12 @@ class PacketSocket:
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         self._socket.setblocking(False)
         self._socket.bind((link.name, protocol))
+
+    def hear_all_multicast(self) -> None:
+        """Have the NIC let frames to all groups in while this socket is open."""
+        with _explained(self._interface):
+            wanted = struct.pack("@iHH8s", socket.if_nametoindex(self._interface), _ALL_MULTICAST, 0, b"")
+            self._socket.setsockopt(_SOL_PACKET, _ADD_MEMBERSHIP, wanted)
 
     def fileno(self) -> int:
         return self._socket.fileno()
