@@ -10,8 +10,8 @@ module: dsr_vrrp_info
 version_added: 0.1.0
 short_description: Find out who speaks VRRP on a segment
 description:
-  - Listens for adverts of VRRP, of versions 2 and 3, of IPv4 and IPv6, that come in on a network interface, and tells who
-    sent them. It sends nothing.
+  - Listens for adverts of VRRP, of versions 2 and 3, of IPv4 and IPv6, that come in on a network interface, and tells
+    who sent them. It sends nothing.
   - A virtual router id that two groups of hosts use on one segment breaks both. This finds those that are taken.
   - Adverts by unicast are heard only where the network brings them.
 author:

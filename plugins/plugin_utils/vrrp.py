@@ -310,7 +310,8 @@ def strangers(plan_of: Mapping[str, Any], seen: Sequence[Mapping[str, Any]]) -> 
         if router["router_id"] in ids and router["source"] not in ours:
             return (
                 f"high_availability_router_id: {router['router_id']} is in use on the segment of "
-                f"{plan_of['interface']} by {router['source']}, which is none of these load balancers; choose another range of ids"
+                f"{plan_of['interface']} by {router['source']}, which is none of these load balancers; "
+                "choose another range of ids"
             )
     return ""
 
